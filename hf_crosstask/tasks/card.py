@@ -1,0 +1,83 @@
+"""Task cards: what the registry knows of a task, and what a recipe may say of one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hf_crosstask.tasks.schema import TaskType
+
+Access = Literal["public", "credentialed"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Published(_Model):
+    """A number someone published: the best known score, and where it stands."""
+
+    metric: str
+    value: float
+    system: str
+    source: str
+
+
+class TaskCard(_Model):
+    """Everything the library needs to know of a task besides its files.
+
+    `labels` are entity types for `ner`/`span_ner`, relation types (negative class included) for `relation`, class
+    names for `classification`/`multilabel`/`ranking`. `published_counts` maps split to counts by name (`examples`,
+    `entities`, …) as the corpus paper states them.
+    """
+
+    name: str
+    type: TaskType
+    level: Literal[1, 2]
+    description: str = ""
+    labels: tuple[str, ...] = ()
+    negative_label: str | None = None
+    primary_metric: str
+    secondary_metrics: tuple[str, ...] = ()
+    segmentation: Literal["whitespace", "regex"] = "regex"
+    reader: str
+    path: str | dict[str, str] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    columns: dict[str, str] = Field(default_factory=dict)
+    published_counts: dict[str, dict[str, int]] = Field(default_factory=dict)
+    best_published: Published | None = None
+    licence: str = "unknown"
+    access: Access = "public"
+    provenance: str = "user"
+    homepage: str = ""
+    obtain: str = ""
+    max_examples: dict[str, int] = Field(default_factory=dict)
+
+
+class TaskSpec(_Model):
+    """A task as a recipe names it: a registry name alone, or a name with fields to add or override.
+
+    A name that is not in the registry defines a task of the user's own; then `type` and `reader` (and, for closed
+    label sets, `labels`) are required.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]*$", description="unique in the recipe; names the head")
+    type: TaskType | None = None
+    reader: str | None = Field(None, description="the original format of the files")
+    path: str | dict[str, str] | None = Field(
+        None, description="a folder with the usual split names, or a map of split to file; relative to data_dir"
+    )
+    labels: tuple[str, ...] | None = None
+    negative_label: str | None = None
+    level: Literal[1, 2] | None = None
+    columns: dict[str, str] | None = Field(None, description="schema field to column of the source")
+    options: dict[str, Any] | None = Field(None, description="options of the reader")
+    primary_metric: str | None = None
+    segmentation: Literal["whitespace", "regex"] | None = None
+    provenance: str | None = None
+    licence: str | None = None
+    access: Access | None = None
+    max_examples: dict[str, int] | None = Field(
+        None, description="keep this many examples of a split, a seeded sample (never the first rows)"
+    )
