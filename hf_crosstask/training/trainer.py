@@ -1,0 +1,346 @@
+"""`MultiTaskTrainer`: transformers' Trainer executing a training plan.
+
+One item of the training dataloader is one optimizer step: the micro-batches of the plan that this process runs. So
+the Trainer's own bookkeeping (steps, schedule, resume) counts plan steps, and everything specific to a plan happens
+inside `training_step`:
+
+1. every micro-batch is seeded, run and checked against the plan: counted tokens must equal planned ones;
+2. its mean loss is scaled so that the step's loss is the weighted sum of per-task means over the step's items,
+   however many micro-batches and processes carry them;
+3. gradients are summed over processes once, after the last micro-batch. A parameter no process used keeps no gradient,
+   so heads of absent tasks are left alone by the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_utils import TrainOutput
+
+from hf_crosstask.encoding.collator import MultiTaskCollator
+from hf_crosstask.errors import CheckpointError, InputError, LedgerMismatchError, unknown_name
+from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.planning.ledger import TokenLedger
+from hf_crosstask.planning.plan import TrainingPlan, plan
+from hf_crosstask.training import checkpoint as checkpoints
+from hf_crosstask.training.accounts import RunAccounts
+from hf_crosstask.training.arguments import MultiTaskTrainingArguments
+from hf_crosstask.training.callbacks import GracefulStop, PlanProgress
+from hf_crosstask.training.checkpointing import AtomicCheckpoints
+from hf_crosstask.training.evaluating import ComputeMetrics, TaskEvaluation, by_task
+from hf_crosstask.training.feed import Collator, Fed, StepFeed, loss_weights, seed_everything_for
+from hf_crosstask.training.modules import base_model, unwrap_ddp
+from hf_crosstask.training.reduction import sum_gradients
+from hf_crosstask.training.rows import Rows, label_counts, token_lengths
+
+
+class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
+    """Trains one model on several tasks by a plan that is known before training.
+
+    Args:
+        model: a `MultiTaskModel`, or any transformers or PEFT model that takes `labels` and returns a mean loss.
+        args: `MultiTaskTrainingArguments`.
+        data_collator: makes a batch from encoded rows of one task; by default pads with `processing_class`.
+        train_dataset: encoded training dataset of each task: `input_ids`, `labels`, optionally `attention_mask` and
+            what else the model takes. A single dataset is a task named `task`.
+        eval_dataset: the same for evaluation.
+        processing_class: the tokenizer; saved with the model.
+        compute_metrics: one function for every task, or one for each. It receives an `EvalPrediction` in row order,
+            padded with -100 where rows differ in length, and returns metrics; `eval_<task>_<metric>` is logged, and the
+            mean of the tasks' primary metrics as `eval_macro_score`.
+        plan: the plan to execute; by default made from the datasets and `args`.
+        callbacks, optimizers: as in transformers.
+
+    Raises:
+        PlanError: the budget or mixing cannot be planned.
+        InputError: the datasets are not encoded, or the model has no head for a task.
+
+    Example:
+        >>> trainer = MultiTaskTrainer(
+        ...     model=model,
+        ...     args=MultiTaskTrainingArguments("out", num_train_epochs=3, tokens_per_step=4096),
+        ...     train_dataset={"bc2gm": bc2gm, "chemprot": chemprot},
+        ...     processing_class=tokenizer,
+        ... )
+        >>> trainer.train()
+    """
+
+    args: MultiTaskTrainingArguments
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: MultiTaskTrainingArguments | None = None,
+        data_collator: Collator | None = None,
+        train_dataset: Mapping[str, Rows] | Rows | None = None,
+        eval_dataset: Mapping[str, Rows] | Rows | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], nn.Module] | None = None,
+        compute_metrics: ComputeMetrics | Mapping[str, ComputeMetrics] | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        plan: TrainingPlan | None = None,
+        **trainer_arguments: Any,
+    ):
+        args = args or MultiTaskTrainingArguments("tmp_trainer")
+        if not isinstance(args, MultiTaskTrainingArguments):
+            raise InputError(f"args must be MultiTaskTrainingArguments, found {type(args).__name__}")
+        if data_collator is None:
+            if processing_class is None:
+                raise InputError(
+                    "give processing_class (the tokenizer) or data_collator: batches need a padding token"
+                )
+            data_collator = MultiTaskCollator.for_tokenizer(processing_class)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,  # type: ignore[arg-type]  # any callable over rows
+            train_dataset=by_task(train_dataset),  # type: ignore[arg-type]  # a mapping, used by our own methods only
+            eval_dataset=by_task(eval_dataset),  # type: ignore[arg-type]
+            processing_class=processing_class,
+            model_init=model_init,
+            compute_metrics=compute_metrics,  # type: ignore[arg-type]
+            callbacks=list(callbacks) if callbacks else None,
+            optimizers=optimizers,
+            **trainer_arguments,
+        )
+        # The loss is scaled here, for every model; the Trainer must not divide it again.
+        self.loss_is_scaled_for_ga = True
+        self._check_tasks()
+        self._given_plan = plan
+        self._plan: TrainingPlan | None = None
+        self._graceful_stop = GracefulStop(args.time_limit_minutes)
+        self.add_callback(self._graceful_stop)
+        self.accounts = self._new_accounts()
+
+    # ---- The plan ----
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the training tasks."""
+        return tuple(self.train_dataset or ())
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """The plan that `train` executes; made on first use."""
+        if self._plan is None:
+            self._plan = self._given_plan or self.make_plan()
+            self.add_callback(PlanProgress(self._plan))
+        return self._plan
+
+    def make_plan(self) -> TrainingPlan:
+        """Plan the run from the datasets and arguments. Override to plan differently."""
+        if not self.train_dataset:
+            raise InputError("there is no train_dataset to plan")
+        return plan(
+            {task: token_lengths(dataset, task) for task, dataset in self.train_dataset.items()},
+            budget=self.args.budget,
+            mixing=self.args.mixing,
+            tokens_per_step=self.args.tokens_per_step,
+            micro_batch_tokens=self.args.micro_batch_tokens,
+            seed=self.args.data_seed,
+        )
+
+    @property
+    def ledger(self) -> TokenLedger:
+        """Tokens seen so far by all processes, per task. All processes must ask for it together."""
+        return self.accounts.ledger()
+
+    @property
+    def stopped(self) -> str | None:
+        """Why training stopped before its end (`time_limit`, `sigterm`); None where it did not."""
+        return self._graceful_stop.stopped
+
+    # ---- Feeding ----
+
+    def get_train_dataloader(self) -> DataLoader[list[Fed]]:
+        """One item per optimizer step; the same steps on every process."""
+        if not self.train_dataset:
+            raise ValueError("Trainer: training requires a train_dataset.")
+        feed = StepFeed(
+            self.plan,
+            {task: self.keep_columns(dataset) for task, dataset in self.train_dataset.items()},
+            self.data_collator,
+            process=self.args.process_index,
+            processes=self.args.world_size,
+            shifted=self._loss_shifts_labels,
+            lockstep=self.is_fsdp_enabled,
+        )
+        self._items = {
+            task: label_counts(dataset, task, shifted=self._loss_shifts_labels)
+            for task, dataset in self.train_dataset.items()
+        }
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            feed,
+            batch_size=1,
+            sampler=SequentialSampler(feed),
+            collate_fn=_only_item,
+            num_workers=workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+            persistent_workers=self.args.dataloader_persistent_workers if workers else False,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            # Its own generator: drawing the workers' base seed must not advance the global one.
+            generator=torch.Generator().manual_seed(self.args.seed),
+        )
+
+    def set_initial_training_values(
+        self, args: Any, dataloader: DataLoader[Any]
+    ) -> tuple[int, int, int, int, int, int | None, int]:
+        """The plan is one epoch of the Trainer: epochs, steps an epoch, examples, samples, batch, batches, steps."""
+        examples = sum(len(lengths) for lengths in self.plan.lengths.values())
+        steps, visits = self.plan.num_steps, len(self.plan.examples)
+        return 1, steps, examples, visits, max(1, visits // steps), steps, steps
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """Examples behind a dataloader."""
+        if isinstance(dataloader.dataset, StepFeed):
+            return sum(len(lengths) for lengths in self.plan.lengths.values())
+        return super().num_examples(dataloader)
+
+    # ---- One step ----
+
+    def training_step(
+        self, model: nn.Module, inputs: list[Fed], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Run this process's micro-batches of one step; gradients are complete when it returns.
+
+        Returns:
+            The step's loss (its mean over processes is the whole step's).
+        """
+        model.train()
+        if callable(getattr(self.optimizer, "train", None)):
+            self.optimizer.train()
+        scales = self.loss_scales(self.state.global_step)
+        total = torch.zeros((), device=self.args.device)
+        # FSDP reduces gradients itself, as a mean over processes.
+        factor = self.args.world_size if self.is_fsdp_enabled else 1
+        for fed in inputs:
+            task = fed.planned.task
+            self._check_counts(fed)
+            seed_everything_for(self.args.seed, fed.planned.number)
+            tensors = self._prepare_inputs(fed.inputs)
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(unwrap_ddp(model), self.with_task(tensors, task))
+            scaled = loss * (fed.items * scales[task] if fed.real else 0.0)
+            self.accelerator.backward(scaled * factor)
+            if fed.real:
+                total += scaled.detach()
+                self.accounts.record(task, fed.counts, loss.detach())
+        if self.args.world_size > 1 and not self.is_fsdp_enabled:
+            sum_gradients(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        return total * self.args.world_size
+
+    def loss_scales(self, step: int) -> dict[str, float]:
+        """What one item's loss of each task is multiplied with: the task's weight over its labelled items in the step."""
+        items = dict.fromkeys(self.plan.tasks, 0)
+        for batch in self.plan.step(step):
+            items[batch.task] += int(self._items[batch.task][batch.examples].sum())
+        weights = loss_weights(self.args.loss_weights, self.plan.step_tokens(step))
+        return {task: weight / max(1, items[task]) for task, weight in weights.items()}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Mean loss over the labelled items of one micro-batch; `inputs["task"]` names its task."""
+        outputs = model(**inputs)
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Forward and backward operations of a step: 2 per weight and token forward, 2 for activations' gradients, 2
+        more for each trained weight's own gradient. Attention's quadratic part and embeddings' lookup are left out."""
+        if not isinstance(inputs, list):
+            return 0
+        body, trained = self._weights_computed
+        return sum(int(fed.counts[2]) for fed in inputs) * (4 * body + 2 * trained)
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """Forward tokens so far, all processes, as the plan has them (and the ledger confirms)."""
+        self.state.num_input_tokens_seen = int(self.plan.tokens_after_step[self.state.global_step + 1].sum())
+
+    def _check_counts(self, fed: Fed) -> None:
+        examples, tokens = int(fed.counts[0]), int(fed.counts[1])
+        if (examples, tokens) != (len(fed.planned.examples), fed.planned.tokens):
+            raise LedgerMismatchError(
+                f"step {self.state.global_step + 1}: a micro-batch of {fed.planned.task} was planned with "
+                f"{len(fed.planned.examples)} examples and {fed.planned.tokens} tokens, but its tensors hold {examples} "
+                f"and {tokens}. The dataset or the collator does not give what the plan was made from."
+            )
+
+    @property
+    def _weights_computed(self) -> tuple[int, int]:
+        """Weights a token passes through, and how many of them train."""
+        embeddings = {id(module.weight) for module in self.model.modules() if isinstance(module, nn.Embedding)}
+        weights = [parameter for parameter in self.model.parameters() if id(parameter) not in embeddings]
+        return sum(p.numel() for p in weights), sum(p.numel() for p in weights if p.requires_grad)
+
+    # ---- Logging ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds `loss_<task>` and `tokens_<task>` to training logs."""
+        if "loss" in logs:
+            seen = self.plan.tokens_after_step[self.state.global_step].tolist()
+            logs |= {f"loss_{task}": loss for task, loss in self.accounts.window_losses().items()}
+            logs |= {f"tokens_{task}": tokens for task, tokens in zip(self.plan.tasks, seen, strict=True)}
+        super().log(logs, start_time)
+
+    # ---- Training ----
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Execute the plan.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder, or True for the newest complete one in `args.output_dir`.
+            trial, ignore_keys_for_eval: as in transformers.
+
+        Raises:
+            CheckpointError: there is no complete checkpoint, or it belongs to another plan or run.
+        """
+        if self.args.should_save:
+            checkpoints.remove_staging(self.args.output_dir)
+        if resume_from_checkpoint is True:
+            found = checkpoints.last_complete_checkpoint(self.args.output_dir)
+            if found is None:
+                raise CheckpointError(f"there is no complete checkpoint in {self.args.output_dir} to resume from")
+            resume_from_checkpoint = str(found)
+        self.accounts = self._new_accounts(resume_from_checkpoint or None)
+        self.accounts.start()
+        output = super().train(resume_from_checkpoint or None, trial, ignore_keys_for_eval)
+        self.accounts.stop()
+        self.ledger.verify(self.plan, self.state.global_step)
+        return output
+
+    def _new_accounts(self, checkpoint: str | None = None) -> RunAccounts:
+        progress = None
+        if checkpoint is not None:
+            progress = checkpoints.read_progress(checkpoint, plan=self.plan.fingerprint, run=self.args.fingerprint)
+            TokenLedger.from_json(self.plan.tasks, progress.ledger).verify(self.plan, progress.step)
+            if self.args.device.type == "cpu":
+                torch.set_num_threads(progress.threads)  # the same rounding as before the stop
+        return RunAccounts(self.tasks, self.args.device, self.args.world_size, progress)
+
+    def _check_tasks(self) -> None:
+        model = base_model(self.model)
+        if not isinstance(model, MultiTaskModel):
+            return
+        for task in {**(self.train_dataset or {}), **(self.eval_dataset or {})}:
+            if task not in model.tasks:
+                raise InputError(f"the model has no head for it: {unknown_name('task', task, model.tasks)}")
+
+
+def _only_item(items: list[list[Fed]]) -> list[Fed]:
+    return items[0]
