@@ -25,6 +25,7 @@ from transformers.trainer_utils import TrainOutput
 from hf_crosstask.encoding.collator import MultiTaskCollator
 from hf_crosstask.errors import CheckpointError, InputError, LedgerMismatchError, unknown_name
 from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.ledger import TokenLedger
 from hf_crosstask.planning.plan import TrainingPlan, plan
 from hf_crosstask.training import checkpoint as checkpoints
@@ -133,13 +134,18 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             self.add_callback(PlanProgress(self._plan))
         return self._plan
 
+    @property
+    def budget(self) -> Budget:
+        """The length of the run."""
+        return self.args.budget
+
     def make_plan(self) -> TrainingPlan:
         """Plan the run from the datasets and arguments. Override to plan differently."""
         if not self.train_dataset:
             raise InputError("there is no train_dataset to plan")
         return plan(
             {task: token_lengths(dataset, task) for task, dataset in self.train_dataset.items()},
-            budget=self.args.budget,
+            budget=self.budget,
             mixing=self.args.mixing,
             tokens_per_step=self.args.tokens_per_step,
             micro_batch_tokens=self.args.micro_batch_tokens,

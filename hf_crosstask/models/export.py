@@ -1,0 +1,128 @@
+"""Exporting what a task learned so that it loads without this library.
+
+NER and classification tasks become ONE plain PEFT adapter each, head included, for transformers' own task classes:
+`AutoPeftModelForTokenClassification` / `…ForSequenceClassification` and `pipeline(...)`.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, TaskType, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from hf_crosstask.atomic import write_json, write_text
+from hf_crosstask.encoding.tags import ner_tags
+from hf_crosstask.models.heads import SequenceHead, TaskHead, TokenHead
+from hf_crosstask.models.layouts import HeadLayout, head_layout
+from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.tasks.card import TaskCard
+
+_ROOT = "base_model.model."
+
+
+def export_task_adapter(
+    model: MultiTaskModel,
+    card: TaskCard,
+    folder: Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    base_model: str,
+) -> Path | None:
+    """Write one task's adapter with its head as a plain PEFT folder.
+
+    The folder holds `adapter_config.json`, `adapter_model.safetensors`, the tokenizer, `labels.json` (label names by
+    number) and a README that shows how to load it.
+
+    Args:
+        model: a trained model whose backbone carries one active adapter.
+        card: the task.
+        folder: where to write; made if need be.
+        tokenizer: saved along.
+        base_model: Hub id or path of the backbone, as the adapter should name it.
+
+    Returns:
+        The folder; None where transformers has no class for the task (relations) or the backbone has no adapter.
+    """
+    head = model.heads[card.name]
+    layout = _layout(model, head)
+    if layout is None or not isinstance(model.backbone, PeftModel):
+        return None
+    adapter = model.backbone.active_adapter
+    state = {
+        _ROOT + f"{layout.prefix}." + name.removeprefix(_ROOT): value
+        for name, value in get_peft_model_state_dict(model.backbone, adapter_name=adapter).items()
+    }
+    state |= _head_state(head, layout)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: value.detach().cpu().contiguous().clone() for name, value in state.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = copy.deepcopy(model.backbone.peft_config[adapter])
+    config.task_type = TaskType.TOKEN_CLS if isinstance(head, TokenHead) else TaskType.SEQ_CLS
+    config.modules_to_save = sorted({*(config.modules_to_save or ()), *layout.modules})
+    config.base_model_name_or_path = base_model
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    labels = label_names(card)
+    write_json(folder / "labels.json", labels)
+    write_text(folder / "README.md", _readme(card, head, base_model))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def label_names(card: TaskCard) -> list[str]:
+    """What each output of a task's head means."""
+    return ner_tags(card.labels) if card.type == "ner" else list(card.labels)
+
+
+def _layout(model: MultiTaskModel, head: nn.Module) -> HeadLayout | None:
+    if isinstance(head, TokenHead):
+        return head_layout(model.config, "token")
+    if isinstance(head, SequenceHead):
+        layout = head_layout(model.config, "sequence")
+        return layout if layout is not None and (layout.dense is None) == (head.dense is None) else None
+    return None
+
+
+def _head_state(head: TaskHead, layout: HeadLayout) -> dict[str, Tensor]:
+    named: dict[str, Any] = {layout.output: head.output}
+    if layout.dense is not None and getattr(head, "dense", None) is not None:
+        named[layout.dense] = head.dense
+    return {
+        f"{_ROOT}{path}.{name}": value for path, layer in named.items() for name, value in layer.state_dict().items()
+    }
+
+
+def _readme(card: TaskCard, head: nn.Module, base_model: str) -> str:
+    kind, pipeline = (
+        ("TokenClassification", "token-classification")
+        if isinstance(head, TokenHead)
+        else ("SequenceClassification", "text-classification")
+    )
+    return f"""# {card.name}: adapter on {base_model}
+
+A plain PEFT adapter, head included, trained with hf_crosstask.
+
+```python
+import json
+
+from peft import AutoPeftModelFor{kind}
+from transformers import AutoTokenizer, pipeline
+
+folder = "."  # this folder
+labels = json.load(open(f"{{folder}}/labels.json"))
+model = AutoPeftModelFor{kind}.from_pretrained(
+    folder, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={{n: i for i, n in enumerate(labels)}}
+)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = model.merge_and_unload().eval()
+print(pipeline("{pipeline}", model=model, tokenizer=tokenizer)("…"))
+```
+"""

@@ -1,0 +1,181 @@
+"""After training: adapters, predictions, scores, `result.json` and the run's README."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_utils import PredictionOutput
+
+from hf_crosstask.atomic import write_text
+from hf_crosstask.evaluation.environment import environment
+from hf_crosstask.evaluation.result import (
+    Fingerprints,
+    MatchResult,
+    ParameterCounts,
+    RunResult,
+    TaskMetrics,
+    TaskResult,
+    TaskTokenCounts,
+    TokenCounts,
+    TrainResult,
+    write_result,
+)
+from hf_crosstask.evaluation.table import render
+from hf_crosstask.models.export import export_task_adapter
+from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.models.precision import Precision
+from hf_crosstask.run.prepare import Prepared
+from hf_crosstask.training.token_budget import TokenBudgetTrainer
+from hf_crosstask.training.trainer import MultiTaskTrainer
+
+
+def finish(trainer: MultiTaskTrainer, prepared: Prepared, precision: Precision, run_dir: Path) -> RunResult:
+    """Save what was trained, score it, and write the result last. All processes take part; the first one writes."""
+    main = trainer.is_world_process_zero()
+    if main:
+        _save_model(trainer, prepared, run_dir)
+    split = prepared.recipe.evaluation.split
+    outputs: Any = trainer.predict({task: splits[split].dataset for task, splits in prepared.encoded.items()})
+    ledger = trainer.ledger.by_task()
+    losses = trainer.accounts.mean_losses()
+    metrics = {task: _score(prepared, task, output, run_dir, main=main) for task, output in outputs.items()}
+    result = _result(trainer, prepared, precision, ledger, losses, metrics)
+    if main:
+        write_text(run_dir / "README.md", _readme(prepared, result))
+        write_result(run_dir, result)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def _save_model(trainer: MultiTaskTrainer, prepared: Prepared, run_dir: Path) -> None:
+    """Adapters (or the whole model) and heads, replaced as a whole: a killed save is done again by --resume."""
+    model = trainer.model
+    assert isinstance(model, MultiTaskModel)
+    for name in ("adapters", "heads", "model"):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+    model.save_pretrained(run_dir)
+    prepared.tokenizer.save_pretrained(str(run_dir / "tokenizer"))
+    for task, each in prepared.data.items():
+        export_task_adapter(
+            model,
+            each.card,
+            run_dir / "adapters" / task,
+            tokenizer=prepared.tokenizer,
+            base_model=prepared.source.name_or_path,
+        )
+
+
+def _score(prepared: Prepared, task: str, output: PredictionOutput, run_dir: Path, *, main: bool) -> TaskMetrics:
+    settings = prepared.recipe.evaluation
+    scorer = prepared.scorer(task, settings.split)
+    predictions = scorer.decode(output.predictions)
+    if main:
+        predictions.to_parquet(run_dir / "predictions" / f"{task}.parquet")
+    primary = prepared.data[task].card.primary_metric
+    return TaskMetrics(
+        primary=primary,
+        values=scorer.evaluate(
+            predictions,
+            replicates=settings.bootstrap_replicates,
+            seed=prepared.recipe.training.seed,
+            level=settings.confidence,
+        ),
+        majority=scorer.majority()[primary],
+    )
+
+
+def _result(
+    trainer: MultiTaskTrainer,
+    prepared: Prepared,
+    precision: Precision,
+    ledger: dict[str, dict[str, int]],
+    losses: dict[str, float],
+    metrics: dict[str, TaskMetrics],
+) -> RunResult:
+    recipe, plan = prepared.recipe, prepared.plan
+    planned = plan.tokens_by_task
+    tasks = {}
+    for task, data in prepared.data.items():
+        counted, unique = ledger[task], int(plan.lengths[task].sum())
+        tasks[task] = TaskResult(
+            type=data.card.type,
+            examples={split: len(examples) for split, examples in data.splits.items()},  # type: ignore[misc]
+            tokens=TaskTokenCounts(
+                planned=planned[task],
+                counted=counted["tokens"],
+                padded=counted["padded"],
+                supervised=counted["supervised"],
+                unique=unique,
+            ),
+            epochs=counted["tokens"] / unique,
+            metrics=metrics[task],
+            loss=losses[task],
+            encoding={split: each.report.as_dict() for split, each in prepared.encoded[task].items()},
+            dropped=data.dropped,
+            lost_gold=data.lost_gold,
+            data_fingerprint=data.fingerprint,
+        )
+    total = sum(row["tokens"] for row in ledger.values())
+    fingerprints = Fingerprints(recipe=recipe.fingerprint(), data=prepared.data_fingerprint, plan=plan.fingerprint)
+    seconds = trainer.accounts.seconds
+    completed = trainer.state.global_step >= plan.num_steps
+    assert isinstance(trainer.model, MultiTaskModel)
+    return RunResult(
+        experiment_id=f"{recipe.name}-{prepared.run_fingerprint[:12]}",
+        status="finished",
+        strategy=recipe.strategy.name,
+        seed=recipe.training.seed,
+        fingerprints=fingerprints,
+        tokens=TokenCounts(
+            planned=plan.total_tokens, counted=total, padded=sum(row["padded"] for row in ledger.values())
+        ),
+        match=_match(trainer, total),
+        tasks=tasks,
+        parameters=ParameterCounts(**trainer.model.parameter_counts()),
+        train=TrainResult(
+            steps=trainer.state.global_step,
+            runtime_s=seconds,
+            loss=sum(losses[task] * row["tokens"] for task, row in ledger.items()) / max(1, total),
+            tokens_per_s=total / seconds if seconds else 0.0,
+            peak_memory_bytes=_peak_memory(trainer),
+            stopped=None if completed else "early_stopping",
+        ),
+        environment=environment(processes=trainer.args.world_size),
+        model={"name_or_path": recipe.model.name_or_path, "loaded_from": prepared.source.name_or_path}
+        | {"precision": precision.name},
+        evaluation=recipe.evaluation.model_dump(mode="json"),
+    )
+
+
+def _match(trainer: MultiTaskTrainer, counted: int) -> MatchResult | None:
+    if not isinstance(trainer, TokenBudgetTrainer):
+        return None
+    return trainer.match_result(counted)
+
+
+def _peak_memory(trainer: MultiTaskTrainer) -> int:
+    """Bytes: of the device where there is one, else of this process."""
+    if trainer.args.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(kilobytes) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _readme(prepared: Prepared, result: RunResult) -> str:
+    recipe = prepared.recipe
+    title = f"# {recipe.name}\n\n{recipe.description}\n" if recipe.description else f"# {recipe.name}\n"
+    return f"""{title}
+Strategy {result.strategy}, base model `{recipe.model.name_or_path}`, seed {result.seed}, trained with hf_crosstask.
+
+```
+{render(result)}```
+
+- `recipe.json` fixes the run; `plan.json` is its plan; `result.json` holds every number.
+- `adapters/` holds plain PEFT adapters; each task's folder there shows how to load it without this library.
+- `predictions/` holds one row for every {recipe.evaluation.split} example.
+"""

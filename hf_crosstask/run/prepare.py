@@ -1,0 +1,167 @@
+"""From a recipe to a plan: data, tokenizer, encoded splits, budget. Nothing here needs the backbone's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from hf_crosstask.atomic import json_fingerprint
+from hf_crosstask.encoding.encode import EncodedTask, encode_task
+from hf_crosstask.errors import InputError
+from hf_crosstask.evaluation.scorer import Scorer, build_scorer
+from hf_crosstask.models.backbone import Source, is_causal, load_config, load_tokenizer
+from hf_crosstask.models.tiny import build_tiny, is_tiny
+from hf_crosstask.planning.budget import Budget
+from hf_crosstask.planning.mixing import Mixing
+from hf_crosstask.planning.plan import TrainingPlan, plan
+from hf_crosstask.recipe import Recipe
+from hf_crosstask.tasks.load import TaskData, load_task
+from hf_crosstask.training.matching import Reference, read_reference
+from hf_crosstask.training.rows import token_lengths
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs besides the model.
+
+    Attributes:
+        recipe: the recipe.
+        data: each task's examples.
+        source: where the backbone is; a tiny model has been made.
+        config: the backbone's configuration.
+        tokenizer: its tokenizer.
+        encoded: each task's encoded splits.
+        plan: the training plan.
+        reference: the run whose tokens are matched.
+    """
+
+    recipe: Recipe
+    data: Mapping[str, TaskData]
+    source: Source
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    encoded: Mapping[str, Mapping[str, EncodedTask]]
+    plan: TrainingPlan
+    reference: Reference | None
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Of all tasks' data together."""
+        return json_fingerprint({task: data.fingerprint for task, data in self.data.items()})
+
+    @property
+    def run_fingerprint(self) -> str:
+        """What a checkpoint must share to be resumed, besides the plan."""
+        return json_fingerprint([self.recipe.fingerprint(), self.data_fingerprint])
+
+    def scorer(self, task: str, split: str) -> Scorer:
+        """The scorer of one split of one task."""
+        data = self.data[task]
+        return build_scorer(
+            data.card, data.splits[split], self.encoded[task][split].dataset, data.lost_gold.get(split, {})
+        )
+
+
+def prepare(recipe: Recipe, run_dir: Path) -> Prepared:
+    """Load, encode and plan.
+
+    Raises:
+        InputError: data, model, budget or reference of the recipe are wrong.
+    """
+    reference = None
+    if recipe.budget.match is not None:
+        reference = read_reference(recipe.budget.match.run, recipe.budget.match.mode)
+    data_dir = Path(recipe.data_dir).expanduser() if recipe.data_dir else None
+    data = {spec.name: load_task(spec, data_dir=data_dir) for spec in recipe.tasks}
+    needed = tuple(_needed_splits(recipe))
+    for task, each in data.items():
+        for split, why in needed:
+            if split not in each.splits:
+                raise InputError(
+                    f"task {task} has no {split} split, which {why} needs; it has {', '.join(each.splits)}"
+                )
+    source = _backbone_source(recipe, data, reference, run_dir)
+    config, tokenizer = load_config(source), load_tokenizer(source)
+    encoded = {
+        task: {
+            split: encode_task(
+                each.splits[split],
+                each.card,
+                tokenizer,
+                max_length=recipe.model.max_length,
+                stride=recipe.model.stride,
+                causal=is_causal(config),
+                long_inputs=recipe.model.long_inputs,
+                split=split,
+            )
+            for split in dict(needed)
+        }
+        for task, each in data.items()
+    }
+    training = recipe.training
+    training_plan = plan(
+        {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()},
+        budget=_budget(recipe, reference),
+        mixing=mixing(recipe),
+        tokens_per_step=training.tokens_per_step,
+        micro_batch_tokens=training.micro_batch_tokens,
+        seed=training.seed,
+    )
+    return Prepared(recipe, data, source, config, tokenizer, encoded, training_plan, reference)
+
+
+def mixing(recipe: Recipe) -> Mixing:
+    """The recipe's mixing rule."""
+    settings = recipe.mixing
+    return Mixing(settings.sampling, settings.temperature or 1.0, settings.weights, settings.unit)
+
+
+def evaluates_in_training(recipe: Recipe) -> bool:
+    """Whether the validation splits are scored during training."""
+    return getattr(recipe.training, "eval_strategy", None) not in (None, "no")
+
+
+def _budget(recipe: Recipe, reference: Reference | None) -> Budget:
+    if reference is not None:
+        return Budget(tokens=reference.tokens)
+    settings = recipe.budget
+    return Budget(settings.epochs, settings.steps, settings.tokens)
+
+
+def _needed_splits(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    yield "train", "training"
+    if evaluates_in_training(recipe):
+        yield "validation", "training.eval_strategy"
+    yield recipe.evaluation.split, "evaluation.split"
+
+
+def _backbone_source(
+    recipe: Recipe, data: Mapping[str, TaskData], reference: Reference | None, run_dir: Path
+) -> Source:
+    """Where the backbone is; a tiny model is made from the training texts, or taken from the run that is matched."""
+    model = recipe.model
+    name = model.name_or_path
+    if is_tiny(name):
+        shared = _tiny_model_of(reference) if reference else None
+        if shared is not None and shared.name.startswith(f"tiny-{name.partition(':')[2]}-"):
+            # Tokens compare only under one tokenizer, and a tiny model's is trained on its own run's texts.
+            name = str(shared)
+        else:
+            name = str(build_tiny(name, list(_texts(data)), (run_dir / "base_model").resolve(), seed=0))
+    return Source(name, model.revision, model.trust_remote_code, model.attn_implementation)
+
+
+def _tiny_model_of(reference: Reference) -> Path | None:
+    folder = Path(reference.path)
+    folder = (folder if folder.is_dir() else folder.parent) / "base_model"
+    return next((path.resolve() for path in sorted(folder.glob("tiny-*"))), None)
+
+
+def _texts(data: Mapping[str, TaskData]) -> Iterator[str]:
+    for each in data.values():
+        train = each.splits["train"]
+        yield from train["text"][:]
+        yield from (text for text in train["text_pair"][:] if text)

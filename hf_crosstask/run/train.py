@@ -1,0 +1,225 @@
+"""Training a recipe, from its file to `result.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, EvalPrediction
+
+from hf_crosstask.atomic import write_json
+from hf_crosstask.errors import InputError, Interrupted
+from hf_crosstask.evaluation.result import FILE_NAME, read_result
+from hf_crosstask.evaluation.scorer import Scorer
+from hf_crosstask.evaluation.table import print_table
+from hf_crosstask.models.adapters import LoraSettings
+from hf_crosstask.models.build import build_model
+from hf_crosstask.models.precision import Precision, resolve_precision
+from hf_crosstask.planning.plan import assign_to_processes
+from hf_crosstask.planning.table import print_plan
+from hf_crosstask.recipe import Recipe
+from hf_crosstask.run.finish import finish
+from hf_crosstask.run.prepare import Prepared, evaluates_in_training, prepare
+from hf_crosstask.training.arguments import (
+    MACRO_SCORE,
+    MultiTaskTrainingArguments,
+    TokenBudgetTrainingArguments,
+)
+from hf_crosstask.training.checkpoint import checkpoints, last_complete_checkpoint, remove_staging
+from hf_crosstask.training.token_budget import TokenBudgetTrainer
+from hf_crosstask.training.trainer import MultiTaskTrainer
+
+_LOGGER = logging.getLogger("hf_crosstask")
+
+
+def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int:
+    """Train and score a recipe.
+
+    Args:
+        recipe: a checked recipe.
+        dry_run: print the plan and stop; no weights are loaded and nothing is written but caches.
+        resume: continue from the newest complete checkpoint in the recipe's `output_dir`, if there is one.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: the recipe does not fit the data, the model or what is in `output_dir`.
+        Interrupted: stopped early on purpose; resumable.
+    """
+    _quieten_libraries()
+    run_dir = Path(recipe.output_dir).expanduser()
+    base = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
+    probe = MultiTaskTrainingArguments(**base)  # starts the process group: who prepares first is known from here on
+    main = probe.process_index == 0
+    if not dry_run and _finished(recipe, run_dir, resume=resume, main=main):
+        return 0
+    with probe.main_process_first(local=True, desc="preparing data"):
+        prepared = prepare(recipe, run_dir)
+    if main:
+        print_plan(prepared.plan.summary())
+        _warn_idle_processes(prepared, probe.world_size)
+    if dry_run:
+        return 0
+    if main:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        remove_staging(run_dir)
+        write_json(run_dir / "recipe.json", recipe.resolved())
+        write_json(run_dir / "plan.json", prepared.plan.summary())
+    precision = resolve_precision(recipe.model.precision, probe.device)
+    trainer = build_trainer(prepared, precision, base)
+    checkpoint = last_complete_checkpoint(run_dir) if resume else None
+    if main and resume:
+        print(f"resuming from {checkpoint}" if checkpoint else "no complete checkpoint to resume from: starting anew")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.stopped:
+        trainer.accelerator.wait_for_everyone()
+        raise Interrupted(
+            f"{trainer.stopped} after step {trainer.state.global_step} of {prepared.plan.num_steps}; a checkpoint is in "
+            f"{run_dir}. Continue with --resume."
+        )
+    result = finish(trainer, prepared, precision, run_dir)
+    if main:
+        print_table(result)
+        print(f"results in {run_dir}")
+    trainer.end()
+    return 0
+
+
+def build_trainer(prepared: Prepared, precision: Precision, base: Mapping[str, Any]) -> MultiTaskTrainer:
+    """The recipe's model and trainer, ready to train."""
+    recipe = prepared.recipe
+    lora = None
+    if recipe.model.adapter is not None:
+        lora = LoraSettings(**recipe.model.adapter.model_dump(exclude={"type"}))
+    model = build_model(
+        prepared.source,
+        prepared.config,
+        [each.card for each in prepared.data.values()],
+        precision=precision,
+        lora=lora,
+        head_dropout=recipe.model.head_dropout,
+        seed=recipe.training.seed,
+    )
+    controlled = prepared.reference is not None or recipe.budget.tokens is not None
+    arguments = _arguments(prepared, precision, base, controlled=controlled)
+    callbacks = []
+    if recipe.training.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.training.early_stopping_patience))
+    validates = evaluates_in_training(recipe)
+    trainer_class = TokenBudgetTrainer if controlled else MultiTaskTrainer
+    return trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset={task: splits["train"].dataset for task, splits in prepared.encoded.items()},
+        eval_dataset=(
+            {task: splits["validation"].dataset for task, splits in prepared.encoded.items()} if validates else None
+        ),
+        processing_class=prepared.tokenizer,
+        compute_metrics=(
+            {task: _metrics(prepared.scorer(task, "validation")) for task in prepared.encoded} if validates else None
+        ),
+        callbacks=callbacks,
+        plan=prepared.plan,
+    )
+
+
+def _arguments(
+    prepared: Prepared, precision: Precision, base: Mapping[str, Any], *, controlled: bool
+) -> MultiTaskTrainingArguments:
+    recipe = prepared.recipe
+    training = recipe.training
+    values: dict[str, Any] = {
+        "save_strategy": "steps",
+        "save_steps": 0.1,
+        "save_total_limit": 2,
+        "logging_steps": 0.02,
+        **training.arguments(),
+        **base,
+        "bf16": precision.name == "bf16",
+        "fp16": precision.name == "fp16",
+        "tokens_per_step": training.tokens_per_step,
+        "micro_batch_tokens": training.micro_batch_tokens,
+        "eval_batch_tokens": training.eval_batch_tokens,
+        "loss_weights": training.loss_weights,
+        "time_limit_minutes": training.time_limit_minutes,
+        "primary_metrics": {task: each.card.primary_metric for task, each in prepared.data.items()},
+        "fingerprint": prepared.run_fingerprint,
+        "data_seed": training.seed,
+    }
+    if training.early_stopping_patience is not None:
+        values.setdefault("metric_for_best_model", MACRO_SCORE)
+        values.setdefault("greater_is_better", True)
+    if not controlled:
+        return MultiTaskTrainingArguments(**values)
+    match = recipe.budget.match
+    budget = (
+        {"token_budget": recipe.budget.tokens} if match is None else {"match": match.run, "match_mode": match.mode}
+    )
+    return TokenBudgetTrainingArguments(**values, **budget)
+
+
+def _metrics(scorer: Scorer) -> Callable[[EvalPrediction], dict[str, float]]:
+    return lambda output: scorer.score(scorer.decode(output.predictions))
+
+
+def _finished(recipe: Recipe, run_dir: Path, *, resume: bool, main: bool) -> bool:
+    """Whether the run is already complete. A folder that holds anything else of a run is refused without `resume`."""
+    if (run_dir / FILE_NAME).exists():
+        result = read_result(run_dir)
+        same = result.fingerprints.recipe == recipe.fingerprint()
+        if resume and same:
+            if main:
+                print_table(result)
+                print(f"{run_dir} is complete: nothing to do")
+            return True
+        other = "" if same else " of another recipe"
+        raise InputError(
+            f"{run_dir} already holds a finished run{other}. Choose another output_dir=…, or delete the folder to run anew."
+        )
+    if not resume and checkpoints(run_dir):
+        raise InputError(
+            f"{run_dir} holds checkpoints of an unfinished run. Continue it with --resume, choose another output_dir=…, "
+            "or delete the folder to run anew."
+        )
+    return False
+
+
+def _warn_idle_processes(prepared: Prepared, processes: int) -> None:
+    """Say so where processes would wait for each other most of the time."""
+    if processes == 1:
+        return
+    plan = prepared.plan
+    idle = 0
+    for step in range(plan.num_steps):
+        owners = assign_to_processes([batch.padded for batch in plan.step(step)], processes)
+        idle += processes - len(set(owners))
+    if idle > 0.1 * processes * plan.num_steps:
+        print(
+            f"note: {idle / (processes * plan.num_steps):.0%} of process steps have nothing to do; lower "
+            f"training.micro_batch_tokens below {prepared.plan.parameters['tokens_per_step'] // processes} so that every "
+            f"step has a micro-batch for each of the {processes} processes",
+            file=sys.stderr,
+        )
+
+
+def _use_cpu(recipe: Recipe) -> bool:
+    return bool(getattr(recipe.training, "use_cpu", None)) or not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    )
+
+
+def _quieten_libraries() -> None:
+    """Silence notices that a user can do nothing about."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch)\.")
+    with contextlib.suppress(ImportError):
+        import datasets
+
+        datasets.logging.set_verbosity_error()

@@ -1,0 +1,72 @@
+"""`TokenBudgetTrainer`: trains on exactly as many forward tokens as asked for, or as another run saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_crosstask.errors import InputError
+from hf_crosstask.evaluation.result import MatchResult
+from hf_crosstask.planning.budget import Budget
+from hf_crosstask.training.arguments import TokenBudgetTrainingArguments
+from hf_crosstask.training.matching import Reference, read_reference
+from hf_crosstask.training.trainer import MultiTaskTrainer
+
+
+class TokenBudgetTrainer(MultiTaskTrainer):
+    """The token-controlled baseline: usually one task, on the tokens a multi-task run saw.
+
+    If the multi-task model still wins, that is evidence of transfer, not of more data.
+
+    Args:
+        args: `TokenBudgetTrainingArguments` with `token_budget` or `match`.
+        others: as for `MultiTaskTrainer`.
+
+    Attributes:
+        reference: the run that is matched; None for a plain number of tokens.
+
+    Raises:
+        MatchError: the reference did not finish, or its token account cannot be trusted.
+
+    Example:
+        >>> trainer = TokenBudgetTrainer(
+        ...     model=model,
+        ...     args=TokenBudgetTrainingArguments("out/s1_token_controlled", match="out/s2"),
+        ...     train_dataset={"bc2gm": bc2gm},
+        ...     processing_class=tokenizer,
+        ... )
+        >>> trainer.train()
+        >>> trainer.match.difference
+        0
+    """
+
+    args: TokenBudgetTrainingArguments
+
+    def __init__(self, model: Any = None, args: TokenBudgetTrainingArguments | None = None, **arguments: Any):
+        if not isinstance(args, TokenBudgetTrainingArguments):
+            raise InputError("TokenBudgetTrainer needs args=TokenBudgetTrainingArguments with token_budget or match")
+        self.reference: Reference | None = read_reference(args.match, args.match_mode) if args.match else None
+        super().__init__(model=model, args=args, **arguments)
+
+    @property
+    def token_budget(self) -> int:
+        """Forward tokens to train on."""
+        return self.reference.tokens if self.reference else int(self.args.token_budget or 0)
+
+    @property
+    def budget(self) -> Budget:
+        """All of `token_budget`, hit exactly where example lengths allow."""
+        return Budget(tokens=self.token_budget)
+
+    def match_result(self, counted: int) -> MatchResult:
+        """What was matched, and by how many tokens `counted` misses it."""
+        return MatchResult(
+            mode=self.reference.mode if self.reference else "total_tokens",
+            reference=self.reference.path if self.reference else "token_budget",
+            target=self.token_budget,
+            difference=counted - self.token_budget,
+        )
+
+    @property
+    def match(self) -> MatchResult:
+        """`match_result` of the tokens seen so far. All processes must ask for it together."""
+        return self.match_result(self.ledger.total_tokens)
