@@ -58,6 +58,10 @@ class CheckpointError(InputError):
     """A checkpoint is incomplete, damaged, or belongs to another plan."""
 
 
+class Interrupted(CrosstaskError):
+    """A run stopped early on purpose (time limit, SIGTERM) and can be resumed; command lines exit with code 3."""
+
+
 class LedgerMismatchError(CrosstaskError):
     """The tokens counted in training differ from the plan: the run's token accounting cannot be trusted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,12 @@ class Prepared:
         )
 
 
-def prepare(recipe: Recipe, run_dir: Path) -> Prepared:
+def prepare(recipe: Recipe, *, base_models: Path | None) -> Prepared:
     """Load, encode and plan.
+
+    Args:
+        recipe: the recipe.
+        base_models: where a tiny model is kept; None makes it in a temporary folder, for a plan without a run.
 
     Raises:
         InputError: data, model, budget or reference of the recipe are wrong.
@@ -83,7 +88,7 @@ def prepare(recipe: Recipe, run_dir: Path) -> Prepared:
                 raise InputError(
                     f"task {task} has no {split} split, which {why} needs; it has {', '.join(each.splits)}"
                 )
-    source = _backbone_source(recipe, data, reference, run_dir)
+    source = _backbone_source(recipe, data, reference, base_models)
     config, tokenizer = load_config(source), load_tokenizer(source)
     encoded = {
         task: {
@@ -139,7 +144,7 @@ def _needed_splits(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _backbone_source(
-    recipe: Recipe, data: Mapping[str, TaskData], reference: Reference | None, run_dir: Path
+    recipe: Recipe, data: Mapping[str, TaskData], reference: Reference | None, base_models: Path | None
 ) -> Source:
     """Where the backbone is; a tiny model is made from the training texts, or taken from the run that is matched."""
     model = recipe.model
@@ -150,7 +155,8 @@ def _backbone_source(
             # Tokens compare only under one tokenizer, and a tiny model's is trained on its own run's texts.
             name = str(shared)
         else:
-            name = str(build_tiny(name, list(_texts(data)), (run_dir / "base_model").resolve(), seed=0))
+            folder = base_models.resolve() if base_models else Path(tempfile.mkdtemp(prefix="hf_crosstask-"))
+            name = str(build_tiny(name, list(_texts(data)), folder, seed=0))
     return Source(name, model.revision, model.trust_remote_code, model.attn_implementation)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from transformers import EarlyStoppingCallback, EvalPrediction
 
@@ -35,8 +34,6 @@ from hf_crosstask.training.checkpoint import checkpoints, last_complete_checkpoi
 from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
-_LOGGER = logging.getLogger("hf_crosstask")
-
 
 def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int:
     """Train and score a recipe.
@@ -61,7 +58,7 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
     if not dry_run and _finished(recipe, run_dir, resume=resume, main=main):
         return 0
     with probe.main_process_first(local=True, desc="preparing data"):
-        prepared = prepare(recipe, run_dir)
+        prepared = prepare(recipe, base_models=None if dry_run else run_dir / "base_model")
     if main:
         print_plan(prepared.plan.summary())
         _warn_idle_processes(prepared, probe.world_size)
@@ -156,13 +153,15 @@ def _arguments(
     if training.early_stopping_patience is not None:
         values.setdefault("metric_for_best_model", MACRO_SCORE)
         values.setdefault("greater_is_better", True)
-    if not controlled:
-        return MultiTaskTrainingArguments(**values)
-    match = recipe.budget.match
-    budget = (
-        {"token_budget": recipe.budget.tokens} if match is None else {"match": match.run, "match_mode": match.mode}
-    )
-    return TokenBudgetTrainingArguments(**values, **budget)
+    arguments_class = MultiTaskTrainingArguments
+    if controlled:
+        arguments_class = TokenBudgetTrainingArguments
+        match = recipe.budget.match
+        values |= {"match": match.run, "match_mode": match.mode} if match else {"token_budget": recipe.budget.tokens}
+    try:
+        return arguments_class(**values)
+    except ValueError as error:  # transformers' own rules between its arguments
+        raise InputError(f"training: {error}") from error
 
 
 def _metrics(scorer: Scorer) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -217,9 +216,5 @@ def _use_cpu(recipe: Recipe) -> bool:
 
 def _quieten_libraries() -> None:
     """Silence notices that a user can do nothing about."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch)\.")
-    with contextlib.suppress(ImportError):
-        import datasets
-
-        datasets.logging.set_verbosity_error()
+    datasets.logging.set_verbosity_error()

@@ -1,0 +1,287 @@
+"""The recipe: one frozen object that fixes a run, with every rule that its keys obey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from hf_crosstask.atomic import json_fingerprint
+from hf_crosstask.errors import InputError, unknown_name
+from hf_crosstask.recipe.section import Flag, Int, Number, Section, refuse
+from hf_crosstask.recipe.training import WITHOUT_EFFECT_ON_RESULTS, Training
+from hf_crosstask.tasks.card import TaskSpec
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
+_SINGLE_TASK = ("S1", "S1_token_controlled")
+
+
+class Adapter(Section):
+    """A PEFT adapter on the backbone."""
+
+    type: Literal["lora"] = Field(default="lora", description="the kind of adapter")
+    r: Int = Field(default=16, gt=0, description="rank")
+    alpha: Number = Field(
+        default=32, gt=0, description="the update is scaled by alpha / r (alpha / sqrt(r) with use_rslora)"
+    )
+    dropout: Number = Field(default=0.05, ge=0, lt=1, description="dropout on the adapter's input")
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear", min_length=1, description='"all-linear", or the name endings of the modules to adapt'
+    )
+    use_rslora: Flag = Field(default=False, description="rank-stabilised scaling")
+    use_dora: Flag = Field(default=False, description="weight-decomposed update (DoRA)")
+    train_embeddings: Flag = Field(
+        default=False, description="also train the input embeddings, saved with the adapter"
+    )
+
+
+class Model(Section):
+    """The backbone, what of it trains, and how long inputs are handled."""
+
+    description: str = Field(default="", description="free text; changes nothing")
+    name_or_path: str = Field(min_length=1, description="Hub id, local folder, or tiny:<family> (made on the spot)")
+    revision: str | None = Field(default=None, description="Hub commit, tag or branch; null: main")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        default="auto", description="auto: bf16 where the device computes it, fp16 on older GPUs, fp32 on CPU"
+    )
+    adapter: Adapter | None = Field(default=None, description="the adapter that trains; null: full fine-tuning")
+    trust_remote_code: Flag = Field(
+        default=False, description="run model code from the repository; pin `revision` with it"
+    )
+    attn_implementation: str | None = Field(
+        default=None, min_length=1, description="eager, sdpa, flash_attention_2, …; null: the model's default"
+    )
+    max_length: Int = Field(default=512, ge=8, description="most tokens of one model input, special tokens included")
+    stride: Int = Field(default=32, ge=0, description="most tokens that neighbouring windows of a long input share")
+    long_inputs: Literal["window", "truncate"] = Field(
+        default="window", description="inputs longer than max_length: overlapping windows, or cut (and counted)"
+    )
+    head_dropout: Number = Field(default=0.1, ge=0, lt=1, description="dropout before each task's head")
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> Model:
+        if self.long_inputs == "window" and self.stride >= self.max_length:
+            refuse([(["stride"], f"{self.stride} must be smaller than max_length ({self.max_length})")])
+        return self
+
+
+class Strategy(Section):
+    """Which tasks share what."""
+
+    name: Literal["S1", "S1_token_controlled", "S2"] = Field(
+        description="S1: one task alone; S1_token_controlled: one task alone on a given number of tokens; "
+        "S2: several tasks, everything but the heads shared"
+    )
+
+
+class MixingSettings(Section):
+    """The share of training each task gets."""
+
+    sampling: Literal["proportional", "temperature", "uniform", "explicit"] = Field(
+        default="proportional",
+        description="proportional to task size n, temperature (n^(1/τ)), uniform, or explicit weights",
+    )
+    temperature: Number | None = Field(default=None, gt=0, description="τ; with sampling temperature only")
+    weights: dict[str, Number] | None = Field(
+        default=None, description="relative weight of every task; with sampling explicit only"
+    )
+    unit: Literal["examples", "tokens"] = Field(default="examples", description="what n and the weights count")
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> MixingSettings:
+        problems: list[tuple[list[str], str]] = []
+        for key, sampling in (("temperature", "temperature"), ("weights", "explicit")):
+            value = getattr(self, key)
+            if self.sampling == sampling and value is None:
+                problems.append(([key], f'is required with sampling "{sampling}"'))
+            elif self.sampling != sampling and value is not None:
+                text = f'only goes with sampling "{sampling}", but sampling is "{self.sampling}"; leave it out or null'
+                problems.append(([key], text))
+        for task, weight in (self.weights or {}).items():
+            if weight <= 0:
+                problems.append((["weights", task], f"must be greater than 0, found {weight:g}"))
+        if problems:
+            refuse(problems)
+        return self
+
+
+class Match(Section):
+    """A finished run whose tokens this run spends."""
+
+    run: str = Field(min_length=1, description="run folder, or its result.json; relative to the working directory")
+    mode: Literal["total_tokens"] = Field(
+        default="total_tokens", description="what is made equal: all tokens of the run"
+    )
+
+
+def _match(value: object) -> object:
+    return {"run": value} if isinstance(value, str) else value
+
+
+class BudgetSettings(Section):
+    """How long to train: exactly one key."""
+
+    epochs: Number | None = Field(default=None, gt=0, description="passes over the mixture")
+    steps: Int | None = Field(default=None, gt=0, description="optimizer steps of training.tokens_per_step tokens")
+    tokens: Int | None = Field(
+        default=None, gt=0, description="forward tokens, hit exactly where example lengths allow"
+    )
+    match: Annotated[Match | None, BeforeValidator(_match, json_schema_input_type=str | Match | None)] = Field(
+        default=None,
+        description="spend the tokens of a finished run: its folder or result.json, or an object with a mode",
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> BudgetSettings:
+        given = [key for key in BudgetSettings.model_fields if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = f"found {' and '.join(given)}" if given else "found none"
+            raise ValueError(f"needs exactly one of {', '.join(BudgetSettings.model_fields)}; {found}")
+        return self
+
+
+class Evaluation(Section):
+    """The scoring at the end of a run. (During training: training.eval_strategy, eval_steps, …)"""
+
+    split: Literal["validation", "test"] = Field(default="test", description="the split that is scored at the end")
+    bootstrap_replicates: Int = Field(default=1000, ge=100, description="bootstrap replicates of each interval")
+    confidence: Number = Field(default=0.95, gt=0, lt=1, description="level of the intervals")
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _resolvable(spec: TaskSpec) -> TaskSpec:
+    from hf_crosstask.tasks.registry import resolve_card
+
+    try:
+        resolve_card(spec)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return spec
+
+
+RecipeTask = Annotated[
+    TaskSpec, BeforeValidator(_named, json_schema_input_type=str | TaskSpec), AfterValidator(_resolvable)
+]
+
+
+class Recipe(Section):
+    """Everything that fixes a run, besides the data.
+
+    Paths (`data_dir`, `output_dir`, `budget.match.run`) are relative to the working directory, a task's `path` to
+    `data_dir`.
+    """
+
+    name: str = Field(pattern=_NAME, description="names the run")
+    description: str = Field(default="", description="free text; changes nothing")
+    tasks: tuple[RecipeTask, ...] = Field(
+        min_length=1, description="the tasks: names of the registry, or objects that change or define one"
+    )
+    model: Model = Field(description="the backbone, its adapter, and how long inputs are handled")
+    strategy: Strategy = Field(description="which tasks share what")
+    mixing: MixingSettings = Field(default=MixingSettings(), description="the share of training each task gets")
+    budget: BudgetSettings = Field(description="how long to train: exactly one key")
+    training: Training = Field(
+        default=Training(), description="training settings, and any transformers.TrainingArguments field by name"
+    )
+    evaluation: Evaluation = Field(default=Evaluation(), description="the scoring at the end of a run")
+    data_dir: str | None = Field(default=None, min_length=1, description="folder of the tasks' files")
+    output_dir: str = Field(
+        default_factory=lambda data: f"outputs/{data['name']}",
+        min_length=1,
+        description="the run's folder; default: outputs/<name>",
+    )
+
+    # Rules between sections are checked on the later one, so that they are reported together with all other errors.
+
+    @field_validator("tasks")
+    @classmethod
+    def _unique_names(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+        first: dict[str, int] = {}
+        problems = [
+            ([position], f"the name {spec.name!r} is taken by tasks[{first[spec.name]}]; names must differ")
+            for position, spec in enumerate(tasks)
+            if first.setdefault(spec.name, position) != position
+        ]
+        if problems:
+            refuse(problems)
+        return tasks
+
+    @field_validator("strategy")
+    @classmethod
+    def _enough_tasks(cls, strategy: Strategy, info: ValidationInfo) -> Strategy:
+        tasks = info.data.get("tasks")
+        if tasks is None:
+            return strategy
+        names = ", ".join(spec.name for spec in tasks)
+        if strategy.name in _SINGLE_TASK and len(tasks) != 1:
+            raise ValueError(f"{strategy.name} trains exactly one task, but `tasks` has {len(tasks)}: {names}")
+        if strategy.name == "S2" and len(tasks) < 2:
+            raise ValueError(f"S2 trains at least two tasks together, but `tasks` has one: {names}")
+        return strategy
+
+    @field_validator("mixing")
+    @classmethod
+    def _weights_name_the_tasks(cls, mixing: MixingSettings, info: ValidationInfo) -> MixingSettings:
+        _check_task_keys(mixing.weights, info, "weights")
+        return mixing
+
+    @field_validator("budget")
+    @classmethod
+    def _tokens_for_token_control(cls, budget: BudgetSettings, info: ValidationInfo) -> BudgetSettings:
+        strategy = info.data.get("strategy")
+        if strategy and strategy.name == "S1_token_controlled" and budget.tokens is None and budget.match is None:
+            raise ValueError(
+                'S1_token_controlled needs the tokens of another run: "match": "<run folder>", or "tokens": <number>'
+            )
+        return budget
+
+    @field_validator("training")
+    @classmethod
+    def _training_fits(cls, training: Training, info: ValidationInfo) -> Training:
+        _check_task_keys(training.loss_weights, info, "loss_weights")
+        strategy = info.data.get("strategy")
+        stops_early = training.early_stopping_patience is not None
+        if strategy and strategy.name == "S1_token_controlled" and stops_early:
+            text = "a token-controlled run spends its whole budget; leave early stopping out"
+            refuse([(["early_stopping_patience"], text)])
+        return training
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+        return tuple(spec.name for spec in self.tasks)
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe as JSON, defaults included; loading it gives an equal recipe."""
+        tasks = [spec.model_dump(mode="json", exclude_none=True) for spec in self.tasks]
+        return self.model_dump(mode="json") | {"tasks": tasks}
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of what can change results: not names, free text, places, logging, or how often to save."""
+        value = self.resolved()
+        for key in ("name", "description", "data_dir", "output_dir"):
+            del value[key]
+        del value["model"]["description"]
+        for key in WITHOUT_EFFECT_ON_RESULTS & value["training"].keys():
+            del value["training"][key]
+        return json_fingerprint(value)
+
+
+def _check_task_keys(weights: object, info: ValidationInfo, key: str) -> None:
+    """A map of weights names exactly the tasks of the recipe."""
+    tasks = info.data.get("tasks")
+    if tasks is None or not isinstance(weights, dict):
+        return
+    names = [spec.name for spec in tasks]
+    problems: list[tuple[Iterable[str], str]] = [
+        ((key, name), unknown_name("task", name, names)) for name in weights if name not in names
+    ]
+    missing = [name for name in names if name not in weights]
+    if missing:
+        problems.append(((key,), f"names no weight for {', '.join(missing)}"))
+    if problems:
+        refuse([(list(path), text) for path, text in problems])
