@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 
 import torch
@@ -54,8 +55,6 @@ def build_model(
 def _seeded_head(
     card: TaskCard, config: PretrainedConfig, pooler: nn.Linear | None, dropout: float, seed: int
 ) -> TaskHead:
-    import zlib
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed << 32 | zlib.crc32(card.name.encode()))
         return build_head(card, config, pooler=pooler, dropout=dropout)

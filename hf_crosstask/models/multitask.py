@@ -122,7 +122,7 @@ class MultiTaskModel(nn.Module):
         heads.mkdir(parents=True, exist_ok=True)
         for task, head in self.heads.items():
             state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-            save_file(state, heads / f"{task}.safetensors", metadata={"format": "pt", "head": type(head).__name__})
+            save_file(state, heads / f"{task}.safetensors", metadata={"format": "pt"})
 
 
 @torch.no_grad()

@@ -29,9 +29,16 @@ _MANIFEST = "tiny_model.json"
 #: Part of every fingerprint: raise it when the same arguments give another model.
 _VERSION = 1
 
-_HIDDEN, _LAYERS, _HEADS, _KEY_VALUE_HEADS, _INTERMEDIATE = 128, 2, 4, 2, 256
-#: Standard deviation of the random weights.
-_INITIALIZER_RANGE = 0.05
+_KEY_VALUE_HEADS = 2
+#: Configuration of every family. The weights start small, so that what training adds to an embedding soon outweighs its
+#: random start: with 0.05 the synthetic tasks transfer visibly less.
+_CONFIG: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "initializer_range": 0.02,
+}
 
 
 def is_tiny(name: str) -> bool:
@@ -107,7 +114,9 @@ def _fingerprint(family: str, texts: Sequence[str], seed: int) -> str:
         data = text.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     versions = [_VERSION, str(torch.__version__), transformers.__version__, tokenizers.__version__]
-    return json_fingerprint({"family": family, "seed": seed, "versions": versions, "texts": digest.hexdigest()})
+    return json_fingerprint(
+        {"family": family, "seed": seed, "versions": versions, "config": _CONFIG, "texts": digest.hexdigest()}
+    )
 
 
 def _is_complete(path: Path, fingerprint: str) -> bool:
@@ -155,26 +164,22 @@ def _config(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig
     from transformers import AutoConfig
 
     fields: dict[str, Any] = {
+        **_CONFIG,
         "vocab_size": len(tokenizer),
-        "hidden_size": _HIDDEN,
-        "num_hidden_layers": _LAYERS,
-        "num_attention_heads": _HEADS,
-        "intermediate_size": _INTERMEDIATE,
         "max_position_embeddings": MAX_LENGTH,
-        "initializer_range": _INITIALIZER_RANGE,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    head_dim = _HIDDEN // _HEADS
     if family not in _ENCODERS:
         # Phi-3-mini is the one of the study without grouped key-value heads
-        fields["num_key_value_heads"] = _HEADS if family == "phi3" else _KEY_VALUE_HEADS
+        fields["num_key_value_heads"] = fields["num_attention_heads"] if family == "phi3" else _KEY_VALUE_HEADS
     if family == "roberta":
         fields["type_vocab_size"] = 1
         fields["max_position_embeddings"] = MAX_LENGTH + tokenizer.pad_token_id + 1  # positions start after the pad id
     elif family == "phi3":
         fields["original_max_position_embeddings"] = MAX_LENGTH
     elif family == "gemma2":
+        head_dim = fields["hidden_size"] // fields["num_attention_heads"]
         fields |= {"head_dim": head_dim, "query_pre_attn_scalar": head_dim}
     return AutoConfig.for_model(family, **fields)

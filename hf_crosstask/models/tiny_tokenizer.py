@@ -163,8 +163,10 @@ def _qwen2_pre_tokenizer() -> PreTokenizer:
 def _roberta_post_processor(tokenizer: Tokenizer) -> PostProcessor:
     from tokenizers import processors
 
-    start, end = (("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>")))
-    return processors.RobertaProcessing(end, start, trim_offsets=True, add_prefix_space=False)
+    ids = tokenizer.get_vocab()
+    return processors.RobertaProcessing(
+        ("</s>", ids["</s>"]), ("<s>", ids["<s>"]), trim_offsets=True, add_prefix_space=False
+    )
 
 
 def _decoder_post_processor(tokenizer: Tokenizer, special: SpecialTokens) -> PostProcessor:

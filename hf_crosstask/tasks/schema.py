@@ -123,9 +123,12 @@ def make_example(id: str, task: str, text: str, *, split_group: str, **fields: A
 
 def to_dataset(examples: Sequence[Mapping[str, Any]]) -> Dataset:
     """Examples (as `make_example` makes them) as a `datasets.Dataset` with the unified features."""
+    import pyarrow
     from datasets import Dataset
 
-    return Dataset.from_list([dict(example) for example in examples], features=features())
+    # As `Dataset.from_list`, but several times faster on nested rows.
+    rows = [dict(example) for example in examples]
+    return Dataset(pyarrow.Table.from_pylist(rows, schema=features().arrow_schema))
 
 
 def check_examples(

@@ -1,0 +1,212 @@
+"""`encode_task`: the examples of one split to model features, cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from hf_crosstask.atomic import json_fingerprint
+from hf_crosstask.encoding.classification import CLASSIFICATION
+from hf_crosstask.encoding.encoder import EncodingContext, LongInputs, TaskEncoder
+from hf_crosstask.encoding.layout import Layout, pair_layout, single_layout
+from hf_crosstask.encoding.ner import NER
+from hf_crosstask.encoding.relation import RELATION
+from hf_crosstask.encoding.report import EncodingReport
+from hf_crosstask.errors import InputError, unknown_name
+from hf_crosstask.tasks.card import TaskCard
+from hf_crosstask.tasks.schema import TaskType
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+    from transformers import PreTrainedTokenizerBase
+
+ENCODING_VERSION = 2  # raise it with every change to what any encoder makes: cached encodings are then made anew
+
+ENCODERS: dict[TaskType, TaskEncoder] = {"ner": NER, "relation": RELATION, "classification": CLASSIFICATION}
+
+_REPORT = "_report"  # a column of the cache file alone: the report of each batch, on its first row
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """One encoded split.
+
+    Attributes:
+        card: the task.
+        dataset: the rows; columns as `encode_task` lists them.
+        report: what encoding did to the examples.
+    """
+
+    card: TaskCard
+    dataset: Dataset
+    report: EncodingReport
+
+
+def encoder_of(card: TaskCard) -> TaskEncoder:
+    """The encoder of a task's type.
+
+    Raises:
+        InputError: the type has none.
+    """
+    encoder = ENCODERS.get(card.type)
+    if encoder is None:
+        raise InputError(f"task {card.name!r}: {unknown_name('encoding for task type', card.type, ENCODERS)}")
+    return encoder
+
+
+def encode_task(
+    examples: Dataset,
+    card: TaskCard,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    stride: int = 0,
+    causal: bool,
+    long_inputs: LongInputs = "window",
+    split: str | None = None,
+) -> EncodedTask:
+    """Encode the examples of one split.
+
+    Columns: `example_index` (int32, row in `examples`), `input_ids`, `attention_mask` (all ones: the collator pads),
+    `token_type_ids` where the tokenizer has them, `labels`, and by task type
+
+    - `ner`: `labels` one tag number a token (`ner_tags(card.labels)`; -100 on special tokens, white space and words
+      another window owns), `word_index` (numbers of the words this row owns) and `word_position` (the token each is
+      read at). The rows of an example stand together.
+    - `relation`: `labels` the class id of the first relation, `entity_positions` the tokens of the opening markers of
+      head and tail, of their closing markers for causal models.
+    - `classification`: `labels` the class id.
+
+    The result is kept under `datasets`' cache folder (`HF_DATASETS_CACHE`), named by a fingerprint of everything it
+    depends on; `datasets.disable_caching()` keeps it in memory instead.
+
+    Args:
+        examples: rows of the unified schema.
+        card: the task; its type, labels and segmentation matter here.
+        tokenizer: a fast tokenizer.
+        max_length: tokens of a row at most, special tokens included.
+        stride: tokens that neighbouring windows of one text share at most (NER).
+        causal: the model is a decoder.
+        long_inputs: NER texts longer than `max_length`: `window` sees all of it in several rows, `truncate` drops the
+            end. Relations are cropped around their entities and classification drops the end in either case.
+        split: names the split on the progress bar; the split the dataset itself names by default.
+
+    Raises:
+        InputError: the tokenizer, a length or the task type does not fit.
+        DataFormatError: an example has an unknown label, or entities that cannot be shown.
+    """
+    encoder = encoder_of(card)
+    if long_inputs not in get_args(LongInputs):
+        raise InputError(unknown_name("long_inputs", long_inputs, get_args(LongInputs)))
+    if len(examples) == 0:
+        raise InputError(f"task {card.name!r}: there are no examples to encode")
+    layout = _checked_layout(tokenizer, max_length)
+    context = EncodingContext(
+        card, tokenizer, max_length, stride, causal, long_inputs, single=layout, pair=pair_layout(tokenizer)
+    )
+    fingerprint = encoding_fingerprint(examples, context)
+
+    def encode_batch(batch: Mapping[str, list[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
+        columns, report = encoder.encode(batch, indices, context)
+        rows = columns["input_ids"]
+        if not all(rows):
+            raise InputError(f"task {card.name!r}: the tokenizer makes no token of an example's text")
+        columns["attention_mask"] = [[1] * len(row) for row in rows]
+        columns[_REPORT] = [list(report.as_dict().values()), *([] for _ in rows[1:])]
+        return columns
+
+    name = split or examples.split
+    inputs = examples.select_columns(list(encoder.inputs)).with_format(None)
+    encoded = inputs.map(
+        encode_batch,
+        with_indices=True,
+        batched=True,
+        remove_columns=list(encoder.inputs),
+        features=_features(encoder, layout),
+        new_fingerprint=fingerprint,
+        cache_file_name=_cache_file(fingerprint),
+        desc=f"encoding {card.name} {name}" if name else f"encoding {card.name}",
+    )
+    return EncodedTask(card, encoded.remove_columns(_REPORT), _stored_report(encoded))
+
+
+def encoding_fingerprint(examples: Dataset, context: EncodingContext) -> str:
+    """Hex SHA-256 over all that an encoding depends on: examples, tokenizer, card fields, parameters, versions."""
+    import tokenizers
+
+    card = context.card
+    return json_fingerprint(
+        {
+            "encoding_version": ENCODING_VERSION,
+            "tokenizers": tokenizers.__version__,
+            "examples": examples._fingerprint,
+            "tokenizer": tokenizer_fingerprint(context.tokenizer),
+            "type": card.type,
+            "labels": card.labels,
+            "segmentation": card.segmentation,
+            "max_length": context.max_length,
+            "stride": context.stride,
+            "causal": context.causal,
+            "long_inputs": context.long_inputs,
+        }
+    )
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hex SHA-256 of what a tokenizer does, whatever its path and whatever it was called with before."""
+    backend = tokenizer.backend_tokenizer
+    # Truncation and padding are set anew by every call of the tokenizer; they are no part of what it is.
+    backend.no_truncation()
+    backend.no_padding()
+    own = [tokenizer.eos_token_id, sorted(tokenizer.model_input_names)]
+    return hashlib.sha256(f"{own}\n{backend.to_str()}".encode()).hexdigest()
+
+
+def _checked_layout(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Layout:
+    if not tokenizer.is_fast:
+        raise InputError("encoding needs a fast tokenizer (one with a tokenizer.json), which knows token offsets")
+    if max_length > tokenizer.model_max_length:
+        raise InputError(
+            f"max_length {max_length} is more than the {tokenizer.model_max_length} tokens the model was made for; "
+            f"set max_length to {tokenizer.model_max_length} or less"
+        )
+    layout = single_layout(tokenizer)
+    if max_length <= layout.size:
+        raise InputError(f"max_length {max_length} leaves no room for text beside {layout.size} special tokens")
+    return layout
+
+
+def _features(encoder: TaskEncoder, layout: Layout) -> Features:
+    from datasets import Features, List, Value
+
+    types = {"example_index": "int32", "input_ids": "int32[]", "attention_mask": "int8[]"}
+    if layout.type_ids is not None:
+        types["token_type_ids"] = "int8[]"
+    types |= {**encoder.columns, _REPORT: "int64[]"}
+    return Features(
+        {
+            name: List(Value(kind.removesuffix("[]"))) if kind.endswith("[]") else Value(kind)
+            for name, kind in types.items()
+        }
+    )
+
+
+def _cache_file(fingerprint: str) -> str | None:
+    import datasets
+
+    if not datasets.is_caching_enabled():
+        return None
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_crosstask"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"encoded-{fingerprint}.arrow")
+
+
+def _stored_report(encoded: Dataset) -> EncodingReport:
+    stored = encoded.select_columns(_REPORT).with_format("arrow")[:][_REPORT].combine_chunks().flatten()
+    counts = stored.to_numpy().reshape(-1, len(EncodingReport().as_dict())).sum(axis=0)
+    return EncodingReport(*(int(count) for count in np.asarray(counts)))
