@@ -91,13 +91,22 @@ class TaskMetrics(_Model):
 
 
 class TaskResult(_Model):
-    """One task of the run; `epochs` is counted passes over its training examples."""
+    """One task of the run.
+
+    `epochs` is counted passes over its training examples; `loss` the mean training loss per item over the run;
+    `encoding` what encoding did to each split; `dropped` and `lost_gold` what the reader reported.
+    """
 
     type: TaskType
     examples: dict[Literal["train", "validation", "test"], NonNegativeInt]
     tokens: TaskTokenCounts
     epochs: NonNegativeFloat
     metrics: TaskMetrics
+    loss: float | None = None
+    encoding: dict[str, dict[str, int]] = Field(default_factory=dict)
+    dropped: dict[str, dict[str, int]] = Field(default_factory=dict)
+    lost_gold: dict[str, dict[str, int]] = Field(default_factory=dict)
+    data_fingerprint: str | None = None
 
 
 class ParameterCounts(_Model):
@@ -131,7 +140,7 @@ class Environment(_Model):
 
 
 class RunResult(_Model):
-    """The whole `result.json`."""
+    """The whole `result.json`. `model` names the backbone and its precision, `evaluation` how scores were made."""
 
     schema_version: Literal[1] = 1
     experiment_id: str
@@ -145,6 +154,8 @@ class RunResult(_Model):
     parameters: ParameterCounts
     train: TrainResult
     environment: Environment
+    model: dict[str, str] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
 
 
 def inconsistencies(result: RunResult) -> list[tuple[str, str]]:

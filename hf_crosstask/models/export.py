@@ -48,7 +48,7 @@ def export_task_adapter(
     Returns:
         The folder; None where transformers has no class for the task (relations) or the backbone has no adapter.
     """
-    head = model.heads[card.name]
+    head = model.head(card.name)
     layout = _layout(model, head)
     if layout is None or not isinstance(model.backbone, PeftModel):
         return None

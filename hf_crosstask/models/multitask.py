@@ -71,7 +71,7 @@ class MultiTaskModel(nn.Module):
         Args:
             task: the head to use; may be left out where there is one head only.
         """
-        head = self._head(task)
+        head = self.head(task)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -79,14 +79,17 @@ class MultiTaskModel(nn.Module):
         logits = head(hidden, attention_mask, entity_positions)
         return TaskOutput(loss=None if labels is None else head.loss(logits, labels), logits=logits.float())
 
-    def _head(self, task: str | None) -> TaskHead:
+    def head(self, task: str | None = None) -> TaskHead:
+        """The head of a task; the name may be left out where there is one head only."""
         if task is None and len(self.heads) == 1:
             task = self.tasks[0]
         if task is None:
             raise ValueError(f"which task? this model has heads for {', '.join(self.tasks)}")
         if task not in self.heads:
             raise ValueError(unknown_name("task", task, self.tasks))
-        return self.heads[task]
+        head = self.heads[task]
+        assert isinstance(head, TaskHead)
+        return head
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
         """Recompute activations in the backward pass; called by the Trainer."""

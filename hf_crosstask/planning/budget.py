@@ -37,14 +37,18 @@ class Budget:
         (name, value) = next(iter(given.items()))
         if not np.isfinite(value) or value <= 0:
             raise PlanError(f"budget.{name} must be a positive number, found {value}")
+        if name != "epochs" and value != int(value):
+            raise PlanError(f"budget.{name} must be a whole number, found {value}")
+        # One type each, so that 3 and 3.0 epochs are the same budget in a plan's fingerprint.
+        object.__setattr__(self, name, float(value) if name == "epochs" else int(value))
 
     def total_tokens(self, tokens_per_pass: int, tokens_per_step: int) -> int:
         """Forward tokens of the whole run."""
         if self.tokens is not None:
-            return int(self.tokens)
+            return self.tokens
         if self.steps is not None:
-            return int(self.steps) * tokens_per_step
-        return round(float(self.epochs or 0) * tokens_per_pass)
+            return self.steps * tokens_per_step
+        return round((self.epochs or 0.0) * tokens_per_pass)
 
 
 def choose_exactly(lengths: NDArray[np.int64], target: int) -> NDArray[np.int64]:

@@ -38,8 +38,9 @@ class TokenLedger:
         Raises:
             LedgerMismatchError: naming the task and both numbers.
         """
-        planned = np.stack([plan.examples_after_step[steps], plan.tokens_after_step[steps]], axis=1)
-        for task, want, have in zip(self.tasks, planned.tolist(), self.counts[:, :2].tolist(), strict=True):
+        planned = np.stack([plan.examples_after_step[steps], plan.tokens_after_step[steps]], axis=1).tolist()
+        for task, have in zip(self.tasks, self.counts[:, :2].tolist(), strict=True):
+            want = planned[plan.tasks.index(task)]
             if want != have:
                 raise LedgerMismatchError(
                     f"step {steps}: task {task} was planned to have seen {want[0]} examples and {want[1]} tokens, but "

@@ -64,7 +64,8 @@ def token_shares(mixing: Mixing, examples: Mapping[str, int], tokens: Mapping[st
         weights = dict.fromkeys(examples, 1.0)
     else:
         exponent = 1.0 / mixing.temperature if mixing.sampling == "temperature" else 1.0
-        weights = {task: float(size) ** exponent for task, size in sizes.items()}
+        largest = max(sizes.values())  # relative sizes: a small temperature would overflow absolute ones
+        weights = {task: (size / largest) ** exponent for task, size in sizes.items()}
     if mixing.unit == "examples":
         weights = {task: weight * tokens[task] / examples[task] for task, weight in weights.items()}
     total = sum(weights.values())

@@ -129,9 +129,8 @@ class TrainingPlan:
     @cached_property
     def epoch_ends(self) -> frozenset[int]:
         """Step numbers (1-based) after which a whole number of passes over the mixture is complete."""
-        passes = self.tokens_after_step.sum(axis=1) / self.tokens_per_pass
-        whole = np.floor(passes + 1e-9)
-        return frozenset((np.flatnonzero(np.diff(whole) > 0) + 1).tolist())
+        passes = self.tokens_after_step.sum(axis=1) // self.tokens_per_pass
+        return frozenset((np.flatnonzero(np.diff(passes) > 0) + 1).tolist())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -238,8 +237,8 @@ def plan(
         mixing: shares of the tasks; proportional by default.
         tokens_per_step: forward tokens of one optimizer update, all processes together.
         micro_batch_tokens: padded tokens that one forward pass may hold; `tokens_per_step` by default.
-        seed: of example order. A task's order depends on the seed and its own name alone, so a single-task run sees
-            its examples in the order in which a multi-task run of the same seed does.
+        seed: of example order. A task's schedule depends on the seed, its name, its examples, its tokens and the number
+            of steps, not on the other tasks: a single-task run of as many tokens in as many steps is the same.
 
     Raises:
         PlanError: no examples, an example longer than a micro-batch or a step, or a budget that cannot be met.
@@ -264,11 +263,7 @@ def plan(
 
     steps = budget.steps if budget.steps is not None else max(1, round(target / tokens_per_step))
     schedule = []
-    carried = 0
-    # Small tasks first: what they cannot reach is carried to tasks with more examples to choose from.
-    for task in sorted(tasks, key=lambda name: (len(lengths[name]), name)):
-        visits, epochs = _visits(lengths[task], quotas[task] + carried, task, seed)
-        carried += quotas[task] - int(lengths[task][visits].sum())
+    for task, (visits, epochs) in _visits_by_task(lengths, quotas, seed).items():
         if len(visits):
             index = tasks.index(task)
             schedule += [
@@ -290,8 +285,10 @@ def plan(
             "budget": {name: value for name, value in vars(budget).items() if value is not None},
             "mixing": {
                 "sampling": mixing.sampling,
-                "temperature": mixing.temperature,
-                "weights": dict(mixing.weights) if mixing.weights else None,
+                "temperature": float(mixing.temperature),
+                "weights": (
+                    {task: float(weight) for task, weight in mixing.weights.items()} if mixing.weights else None
+                ),
                 "unit": mixing.unit,
             },
             "tokens_per_step": tokens_per_step,
@@ -346,6 +343,22 @@ def _checked_lengths(
 def _generator(seed: int, task: str, *numbers: int) -> np.random.Generator:
     key = int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, key, *numbers])
+
+
+def _visits_by_task(lengths: Mapping[str, Ints], quotas: Mapping[str, int], seed: int) -> dict[str, tuple[Ints, Ints]]:
+    """`_visits` of every task; their tokens miss the sum of the quotas by less than the shortest example."""
+    visits: dict[str, tuple[Ints, Ints]] = {}
+    carried = 0
+    # Small tasks first: what they cannot reach is carried to tasks with more examples to choose from.
+    for task in sorted(lengths, key=lambda name: (len(lengths[name]), name)):
+        visits[task] = _visits(lengths[task], quotas[task] + carried, task, seed)
+        carried += quotas[task] - int(lengths[task][visits[task][0]].sum())
+    # The last task may leave more than another task's shortest example.
+    shortest = min(lengths, key=lambda name: int(lengths[name].min()))
+    if carried >= lengths[shortest].min():
+        reached = int(lengths[shortest][visits[shortest][0]].sum())
+        visits[shortest] = _visits(lengths[shortest], reached + carried, shortest, seed)
+    return visits
 
 
 def _visits(lengths: Ints, quota: int, task: str, seed: int) -> tuple[Ints, Ints]:
@@ -430,7 +443,7 @@ def _micro_batches(chunk: Ints, lengths: Ints, limit: int) -> list[Ints]:
     ends = np.cumsum(tokens)
     parts = max(2, -(-int(ends[-1]) // limit))
     while True:
-        part = np.minimum(((2 * ends - tokens) * parts) // (2 * int(ends[-1])), parts - 1)
+        part = ((2 * ends - tokens) * parts) // (2 * int(ends[-1]))
         starts = np.flatnonzero(np.diff(part, prepend=-1))
         sizes = np.diff(np.append(starts, len(chunk)))
         if (np.maximum.reduceat(tokens, starts) * sizes).max() <= limit:

@@ -52,7 +52,7 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
     """
     _quieten_libraries()
     run_dir = Path(recipe.output_dir).expanduser()
-    base = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
+    base: dict[str, Any] = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
     probe = MultiTaskTrainingArguments(**base)  # starts the process group: who prepares first is known from here on
     main = probe.process_index == 0
     if not dry_run and _finished(recipe, run_dir, resume=resume, main=main):
@@ -153,7 +153,7 @@ def _arguments(
     if training.early_stopping_patience is not None:
         values.setdefault("metric_for_best_model", MACRO_SCORE)
         values.setdefault("greater_is_better", True)
-    arguments_class = MultiTaskTrainingArguments
+    arguments_class: type[MultiTaskTrainingArguments] = MultiTaskTrainingArguments
     if controlled:
         arguments_class = TokenBudgetTrainingArguments
         match = recipe.budget.match

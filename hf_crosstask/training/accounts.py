@@ -35,7 +35,8 @@ class RunAccounts:
         self._resumed_losses = [(0.0, 0.0) if progress is None else progress.loss_sums[task] for task in tasks]
         self._resumed_seconds = 0.0 if progress is None else progress.seconds
         self._counts = np.zeros((len(self.tasks), 4), np.int64)
-        self._window = torch.zeros((len(self.tasks), 2), dtype=torch.float64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
+        self._window = torch.zeros((len(self.tasks), 2), dtype=dtype, device=device)
         self._losses = torch.zeros_like(self._window)
         self._started: float | None = None
 
@@ -56,7 +57,7 @@ class RunAccounts:
         """Add one micro-batch: its counts [4] (the last: labelled items) and its mean loss per item."""
         row, items = self.tasks.index(task), int(counts[3])
         self._counts[row] += counts
-        summed = loss.double() * items
+        summed = loss.to(self._losses.dtype) * items
         for sums in (self._window, self._losses):
             sums[row, 0] += summed
             sums[row, 1] += items

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_crosstask.errors import PlanError
+from hf_crosstask.errors import InputError, PlanError
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.mixing import Mixing
 
@@ -19,8 +20,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
     """`TrainingArguments` for a planned multi-task run.
 
     The length of the run is `token_budget`, else `max_steps`, else `num_train_epochs` (passes over the mixture). Batches
-    are measured in forward tokens, not rows: `per_device_train_batch_size` and `gradient_accumulation_steps` have no
-    effect on a plan and may not be set.
+    are measured in forward tokens, not rows: `per_device_train_batch_size` and `per_device_eval_batch_size` have no
+    effect, and `gradient_accumulation_steps` may not be set.
 
     Args:
         tokens_per_step: forward tokens of one optimizer update, all processes together.
@@ -61,7 +62,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
     fingerprint: str = field(default="", metadata={"help": "What a checkpoint must share to be resumed."})
 
     # Defaults that differ from transformers', and why.
-    remove_unused_columns: bool = field(default=True)
+    metric_for_best_model: str | None = field(default=None)
+    data_seed: int | None = field(default=None)
     # A NaN loss is shown, not replaced by the average; and the check would synchronise the GPU at every step.
     logging_nan_inf_filter: bool = field(default=False)
     include_num_input_tokens_seen: str | bool = field(default="non_padding")
@@ -93,9 +95,9 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.eval_batch_tokens is None:
             self.eval_batch_tokens = 2 * self.micro_batch_tokens
         for name in ("sampling_weights", "primary_metrics"):
-            setattr(self, name, _as_mapping(getattr(self, name)))
+            setattr(self, name, _as_mapping(name, getattr(self, name)))
         if isinstance(self.loss_weights, str) and self.loss_weights.startswith("{"):
-            self.loss_weights = _as_mapping(self.loss_weights) or {}
+            self.loss_weights = _as_mapping("loss_weights", self.loss_weights) or {}
         super().__post_init__()
         if self.data_seed is None:
             self.data_seed = self.seed
@@ -140,10 +142,14 @@ class TokenBudgetTrainingArguments(MultiTaskTrainingArguments):
         super().__post_init__()
 
 
-def _as_mapping(value: Any) -> dict[str, Any] | None:
+def _as_mapping(name: str, value: Any) -> dict[str, Any] | None:
     """A mapping given on a command line as JSON."""
-    if isinstance(value, str):
-        import json
-
-        value = json.loads(value)
-    return value
+    if not isinstance(value, str):
+        return value
+    try:
+        mapping = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name} is no JSON object: {error}") from None
+    if not isinstance(mapping, dict):
+        raise InputError(f"{name} is no JSON object: {value}")
+    return mapping

@@ -39,6 +39,13 @@ class PlanProgress(TrainerCallback):
             control.should_save |= args.save_strategy == SaveStrategy.EPOCH
         return control
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if state.global_step < self.plan.num_steps:  # stopped early, which ends no pass
+            control.should_log = control.should_evaluate = control.should_save = False
+        return control
+
 
 class GracefulStop(TrainerCallback):
     """Stop at the next step, with a checkpoint, on SIGTERM or when the time limit is reached.
@@ -61,7 +68,8 @@ class GracefulStop(TrainerCallback):
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._on_signal)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def release_signal(self) -> None:
+        """Give SIGTERM its former meaning; called when training ends, also by an error."""
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
             self._previous = None

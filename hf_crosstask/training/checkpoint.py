@@ -6,16 +6,15 @@ one rename makes it `checkpoint-<step>`. A killed save leaves only a staging fol
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hf_crosstask.atomic import file_sha256, sync_directory, write_json
+from hf_crosstask.atomic import file_sha256, sync_directory, write_json, write_text
 from hf_crosstask.errors import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -38,9 +37,10 @@ class Progress(BaseModel):
         threads: CPU threads computing; sums are rounded differently with another number.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # A diverged run has losses that are not numbers; its checkpoints are complete all the same.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
-    version: int = 1
+    version: Literal[1] = 1
     step: int
     plan: str
     run: str
@@ -53,7 +53,7 @@ class Progress(BaseModel):
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int = 1
+    version: Literal[1] = 1
     files: dict[str, str]
 
 
@@ -71,11 +71,19 @@ def commit(staging: Path) -> Path:
     manifest = _Manifest(files={path.relative_to(staging).as_posix(): file_sha256(path) for path in files})
     write_json(staging / MANIFEST, manifest.model_dump())
     final = staging.with_name(staging.name.removeprefix(_STAGING))
+    replaced = staging.with_name(f"{staging.name}-replaced")
     if final.exists():
-        shutil.rmtree(final)
+        _remove(replaced)
+        os.replace(final, replaced)
     os.replace(staging, final)
     sync_directory(final.parent)
+    _remove(replaced)
     return final
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def remove_staging(output_dir: str | Path) -> None:
@@ -105,7 +113,9 @@ def problem(checkpoint: str | Path) -> str | None:
 def checkpoints(output_dir: str | Path) -> list[Path]:
     """Checkpoint folders, oldest step first, complete or not."""
     found = [
-        (int(match[1]), path) for path in Path(output_dir).glob("checkpoint-*") if (match := _NAME.match(path.name))
+        (int(match[1]), path)
+        for path in Path(output_dir).glob("checkpoint-*")
+        if (match := _NAME.match(path.name)) and path.is_dir()
     ]
     return [path for _, path in sorted(found)]
 
@@ -113,6 +123,11 @@ def checkpoints(output_dir: str | Path) -> list[Path]:
 def last_complete_checkpoint(output_dir: str | Path) -> Path | None:
     """The newest checkpoint whose files all match its manifest."""
     return next((path for path in reversed(checkpoints(output_dir)) if problem(path) is None), None)
+
+
+def write_progress(folder: str | Path, progress: Progress) -> Path:
+    """Write `progress.json` into a staged checkpoint."""
+    return write_text(Path(folder) / PROGRESS, progress.model_dump_json(indent=2) + "\n")
 
 
 def read_progress(checkpoint: str | Path, *, plan: str, run: str) -> Progress:
@@ -125,7 +140,7 @@ def read_progress(checkpoint: str | Path, *, plan: str, run: str) -> Progress:
     if broken:
         raise CheckpointError(f"{checkpoint} cannot be resumed: {broken}")
     try:
-        progress = Progress.model_validate(json.loads((Path(checkpoint) / PROGRESS).read_text(encoding="utf-8")))
+        progress = Progress.model_validate_json((Path(checkpoint) / PROGRESS).read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{checkpoint} cannot be resumed: it was not written by hf_crosstask") from None
     except ValidationError as error:
@@ -156,8 +171,3 @@ def rotate(output_dir: str | Path, limit: int | None, keep: Path | None) -> None
         os.replace(path, doomed)
         shutil.rmtree(doomed)
         surplus -= 1
-
-
-def as_json(progress: Progress) -> dict[str, Any]:
-    """The progress as a JSON value."""
-    return progress.model_dump(mode="json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ExportableState
+from transformers.trainer_callback import EarlyStoppingCallback, ExportableState
 from transformers.trainer_utils import SaveStrategy
 
-from hf_crosstask.atomic import write_json
 from hf_crosstask.errors import CheckpointError
 from hf_crosstask.models.multitask import MultiTaskModel, trainable_state
 from hf_crosstask.planning.plan import TrainingPlan
@@ -32,8 +32,12 @@ class AtomicCheckpoints(Trainer):
     """
 
     args: MultiTaskTrainingArguments
-    plan: TrainingPlan
     accounts: RunAccounts
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """The plan that checkpoints belong to."""
+        raise NotImplementedError  # abstract
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Stage a checkpoint, seal it with a manifest, rename it; all processes take part."""
@@ -57,7 +61,7 @@ class AtomicCheckpoints(Trainer):
         if self.args.should_save:
             self._collect_callback_states()
             self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
-            write_json(staging / checkpoints.PROGRESS, checkpoints.as_json(progress))
+            checkpoints.write_progress(staging, progress)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.commit(staging)
@@ -65,18 +69,46 @@ class AtomicCheckpoints(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _best_checkpoint(self, run_dir: Path) -> Path | None:
-        if self.args.save_strategy == SaveStrategy.NO or not self.state.best_global_step:
-            return None
-        best = run_dir / f"checkpoint-{self.state.best_global_step}"
-        if best.exists() or self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(best)
-            return best
-        return None
+        """The checkpoint of the best evaluation so far, of those that were saved."""
+        step = self.state.best_global_step
+        if self.args.save_strategy != SaveStrategy.NO and step:
+            best = run_dir / f"checkpoint-{step}"
+            if best.exists() or step == self.state.global_step:
+                self.state.best_model_checkpoint = str(best)
+        kept = self.state.best_model_checkpoint
+        return None if kept is None else Path(kept)
 
     def _collect_callback_states(self) -> None:
         for callback in [*self.callback_handler.callbacks, self.control]:
             if isinstance(callback, ExportableState):
                 self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        """As in transformers, but callbacks go on from what they had counted (early stopping, from its patience).
+
+        transformers forgets it, or with `restore_callback_states_from_checkpoint` replaces the caller's own objects.
+        """
+        start = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is None:
+            return start
+        ended = False
+        for callback in self.callback_handler.callbacks:
+            stored = self.state.stateful_callbacks.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and isinstance(stored, Mapping):
+                for name, value in stored["attributes"].items():
+                    setattr(callback, name, value)
+            if isinstance(callback, EarlyStoppingCallback):
+                ended |= callback.early_stopping_patience_counter >= callback.early_stopping_patience
+        return (num_train_epochs, 0) if ended else start
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:

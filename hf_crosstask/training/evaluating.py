@@ -11,7 +11,7 @@ import numpy as np
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, Trainer, TrainerControl
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, speed_metrics
 
 from hf_crosstask.errors import InputError
@@ -23,25 +23,26 @@ from hf_crosstask.training.rows import Rows, token_lengths
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
-def by_task(dataset: Mapping[str, Rows] | Rows | None, name: str = "task") -> dict[str, Rows] | None:
-    """Datasets by task; a single dataset is that of the task `name`."""
+def by_task(dataset: Mapping[str, Rows] | Rows | None) -> dict[str, Rows] | None:
+    """Datasets by task; a single dataset is a task named `task`."""
     if dataset is None:
         return None
-    return dict(dataset) if isinstance(dataset, Mapping) else {name: dataset}
+    return dict(dataset) if isinstance(dataset, Mapping) else {"task": dataset}
 
 
 class TaskEvaluation(Trainer):
     """`evaluate` and `predict` over a mapping of tasks; each process runs every n-th length-sorted batch."""
 
     args: MultiTaskTrainingArguments
+    control: TrainerControl
 
     def get_eval_dataloader(self, eval_dataset: str | Rows | None = None) -> EvalBatches:
         """Length-sorted batches of one task's rows; `eval_dataset` is a task name, or rows of the only task."""
+        if eval_dataset is None:
+            eval_dataset = self._only_task()
         if isinstance(eval_dataset, str):
-            task, rows = eval_dataset, self.eval_dataset[eval_dataset]
-        else:
-            task, rows = self._only_task(), eval_dataset
-        return self._eval_batches(task, rows)
+            return self._eval_batches(eval_dataset, self.eval_dataset[eval_dataset])
+        return self._eval_batches(self._only_task(), eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Rows) -> EvalBatches:
         """As `get_eval_dataloader`, for prediction."""
@@ -59,7 +60,7 @@ class TaskEvaluation(Trainer):
             `<prefix>_<task>_<metric>`, `<prefix>_<task>_loss`, `<prefix>_loss` (mean over tasks) and
             `<prefix>_macro_score`.
         """
-        datasets = by_task(eval_dataset) or self.eval_dataset
+        datasets = self.eval_dataset if eval_dataset is None else self._datasets(eval_dataset)
         if not datasets:
             raise ValueError("Trainer: evaluation requires an eval_dataset.")
         start = time.time()
@@ -81,7 +82,8 @@ class TaskEvaluation(Trainer):
         losses = [values["loss"] for values in scores.values() if "loss" in values]
         if losses:
             merged[f"{metric_key_prefix}_loss"] = float(np.mean(losses))
-        macro = macro_score(scores, self.args.primary_metrics or {})
+        primary: Any = self.args.primary_metrics or {}
+        macro = macro_score(scores, primary)
         if macro is not None:
             merged[f"{metric_key_prefix}_{MACRO_SCORE}"] = macro
         merged |= speed_metrics(metric_key_prefix, start, num_samples=rows)
@@ -89,16 +91,15 @@ class TaskEvaluation(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, merged)
         return merged
 
-    def predict(  # type: ignore[override]  # a mapping in gives a mapping out
+    def predict(
         self,
         test_dataset: Mapping[str, Rows] | Rows,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "test",
     ) -> PredictionOutput | dict[str, PredictionOutput]:
         """Predictions in row order; for a mapping of tasks, one output for each."""
-        datasets = by_task(test_dataset, "" if isinstance(test_dataset, Mapping) else self._only_task()) or {}
         outputs = {}
-        for task, dataset in datasets.items():
+        for task, dataset in self._datasets(test_dataset).items():
             loop = self.evaluation_loop(
                 self._eval_batches(task, dataset),
                 description=f"Prediction of {task}",
@@ -130,14 +131,16 @@ class TaskEvaluation(Trainer):
             loss, logits, labels = self.prediction_step(
                 model, self.with_task(batch.inputs, task), loss_only, ignore_keys=ignore_keys
             )
-            if loss is not None and batch.real:
+            if loss is not None and batch.real and batch.items:
                 total += float(loss) * batch.items
                 items += batch.items
             if logits is not None and batch.real:
                 logits = logits if isinstance(logits, Tensor) else logits[0]
-                mine.append(
-                    (batch.rows, logits.float().cpu().numpy(), None if labels is None else labels.cpu().numpy())
-                )
+                if self.preprocess_logits_for_metrics is not None:
+                    logits = self.preprocess_logits_for_metrics(logits, labels)
+                if logits.is_floating_point():
+                    logits = logits.float()
+                mine.append((batch.rows, logits.cpu().numpy(), None if labels is None else labels.cpu().numpy()))
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         if self.args.world_size > 1:
             mine = gather_object(mine)
@@ -187,6 +190,9 @@ class TaskEvaluation(Trainer):
             self.optimizer.eval()
         return model
 
+    def _datasets(self, dataset: Mapping[str, Rows] | Rows) -> dict[str, Rows]:
+        return dict(dataset) if isinstance(dataset, Mapping) else {self._only_task(): dataset}
+
     def _metric_function(self, task: str) -> ComputeMetrics | None:
         functions: Any = self.compute_metrics
         return functions.get(task) if isinstance(functions, Mapping) else functions
@@ -203,15 +209,9 @@ class TaskEvaluation(Trainer):
         return {**inputs, "task": task} if takes_task else inputs
 
     def keep_columns(self, dataset: Rows) -> Rows:
-        """The dataset without columns the model does not take."""
-        if not isinstance(dataset, Dataset):
+        """The dataset without columns the model does not take (all of them with `remove_unused_columns=False`)."""
+        if not isinstance(dataset, Dataset) or not self.args.remove_unused_columns:
             return dataset
         self._set_signature_columns_if_needed()
-        takes_anything = any(
-            parameter.kind == inspect.Parameter.VAR_KEYWORD
-            for parameter in inspect.signature(base_model(self.model).forward).parameters.values()
-        )
-        wanted = set(self._signature_columns or ()) | set(self.label_names)
-        if takes_anything and not self.args.remove_unused_columns:
-            return dataset
+        wanted = set(self._signature_columns or ())
         return dataset.select_columns([name for name in dataset.column_names if name in wanted])

@@ -126,7 +126,7 @@ def token_batches(lengths: NDArray[np.int64], limit: int) -> list[NDArray[np.int
     return batches
 
 
-def seed_everything_for(seed: int, micro_batch: int) -> None:
+def seed_dropout(seed: int, micro_batch: int) -> None:
     """Seed dropout for one micro-batch, from the run's seed and the micro-batch's number in the plan.
 
     So dropout does not depend on what ran before: not on evaluation, a resume, or which process runs the micro-batch.

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
 from hf_crosstask.encoding.collator import MultiTaskCollator
-from hf_crosstask.errors import CheckpointError, InputError, LedgerMismatchError, unknown_name
+from hf_crosstask.errors import CheckpointError, InputError, LedgerMismatchError, PlanError, unknown_name
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.ledger import TokenLedger
@@ -34,7 +34,7 @@ from hf_crosstask.training.arguments import MultiTaskTrainingArguments
 from hf_crosstask.training.callbacks import GracefulStop, PlanProgress
 from hf_crosstask.training.checkpointing import AtomicCheckpoints
 from hf_crosstask.training.evaluating import ComputeMetrics, TaskEvaluation, by_task
-from hf_crosstask.training.feed import Collator, Fed, StepFeed, loss_weights, seed_everything_for
+from hf_crosstask.training.feed import Collator, Fed, StepFeed, loss_weights, seed_dropout
 from hf_crosstask.training.modules import base_model, unwrap_ddp
 from hf_crosstask.training.reduction import sum_gradients
 from hf_crosstask.training.rows import Rows, label_counts, token_lengths
@@ -51,7 +51,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             what else the model takes. A single dataset is a task named `task`.
         eval_dataset: the same for evaluation.
         processing_class: the tokenizer; saved with the model.
-        compute_metrics: one function for every task, or one for each. It receives an `EvalPrediction` in row order,
+        compute_metrics: one function for every task, or one by task. It receives an `EvalPrediction` in row order,
             padded with -100 where rows differ in length, and returns metrics; `eval_<task>_<metric>` is logged, and the
             mean of the tasks' primary metrics as `eval_macro_score`.
         plan: the plan to execute; by default made from the datasets and `args`.
@@ -97,15 +97,19 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
                     "give processing_class (the tokenizer) or data_collator: batches need a padding token"
                 )
             data_collator = MultiTaskCollator.for_tokenizer(processing_class)
+        if trainer_arguments.get("compute_loss_func") is not None:
+            raise InputError("compute_loss_func has no effect: override compute_loss, a mean over labelled items")
+        if args.n_gpu > 1:
+            args._n_gpu = 1  # DataParallel would split micro-batches; several GPUs take several processes
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator,  # type: ignore[arg-type]  # any callable over rows
-            train_dataset=by_task(train_dataset),  # type: ignore[arg-type]  # a mapping, used by our own methods only
-            eval_dataset=by_task(eval_dataset),  # type: ignore[arg-type]
+            data_collator=data_collator,
+            train_dataset=by_task(train_dataset),
+            eval_dataset=by_task(eval_dataset),
             processing_class=processing_class,
             model_init=model_init,
-            compute_metrics=compute_metrics,  # type: ignore[arg-type]
+            compute_metrics=compute_metrics,
             callbacks=list(callbacks) if callbacks else None,
             optimizers=optimizers,
             **trainer_arguments,
@@ -113,6 +117,8 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         # The loss is scaled here, for every model; the Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         self._check_tasks()
+        if plan is not None:
+            self._check_plan(plan)
         self._given_plan = plan
         self._plan: TrainingPlan | None = None
         self._graceful_stop = GracefulStop(args.time_limit_minutes)
@@ -149,7 +155,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             mixing=self.args.mixing,
             tokens_per_step=self.args.tokens_per_step,
             micro_batch_tokens=self.args.micro_batch_tokens,
-            seed=self.args.data_seed,
+            seed=self.args.data_seed or 0,
         )
 
     @property
@@ -229,10 +235,12 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         for fed in inputs:
             task = fed.planned.task
             self._check_counts(fed)
-            seed_everything_for(self.args.seed, fed.planned.number)
+            seed_dropout(self.args.seed, fed.planned.number)
             tensors = self._prepare_inputs(fed.inputs)
             with self.compute_loss_context_manager():
                 loss = self.compute_loss(unwrap_ddp(model), self.with_task(tensors, task))
+            if not fed.items:
+                loss = torch.nan_to_num(loss)  # transformers' mean over no items is NaN
             scaled = loss * (fed.items * scales[task] if fed.real else 0.0)
             self.accelerator.backward(scaled * factor)
             if fed.real:
@@ -325,7 +333,10 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             resume_from_checkpoint = str(found)
         self.accounts = self._new_accounts(resume_from_checkpoint or None)
         self.accounts.start()
-        output = super().train(resume_from_checkpoint or None, trial, ignore_keys_for_eval)
+        try:
+            output = super().train(resume_from_checkpoint or None, trial, ignore_keys_for_eval)
+        finally:
+            self._graceful_stop.release_signal()
         self.accounts.stop()
         self.ledger.verify(self.plan, self.state.global_step)
         return output
@@ -341,11 +352,25 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
 
     def _check_tasks(self) -> None:
         model = base_model(self.model)
-        if not isinstance(model, MultiTaskModel):
-            return
-        for task in {**(self.train_dataset or {}), **(self.eval_dataset or {})}:
-            if task not in model.tasks:
-                raise InputError(f"the model has no head for it: {unknown_name('task', task, model.tasks)}")
+        tasks = {**(self.train_dataset or {}), **(self.eval_dataset or {})}
+        if isinstance(model, MultiTaskModel):
+            for task in tasks:
+                if task not in model.tasks:
+                    raise InputError(f"the model has no head for it: {unknown_name('task', task, model.tasks)}")
+            tasks |= dict.fromkeys(model.tasks)
+        for what in ("compute_metrics", "primary_metrics", "loss_weights"):
+            named = self.compute_metrics if what == "compute_metrics" else getattr(self.args, what)
+            for task in named if isinstance(named, Mapping) else ():
+                if task not in tasks:
+                    raise InputError(f"{what}: {unknown_name('task', task, tasks)}")
+        if self.train_dataset:
+            loss_weights(self.args.loss_weights, dict.fromkeys(self.tasks, 1))
+
+    def _check_plan(self, given: TrainingPlan) -> None:
+        rows = {task: len(dataset) for task, dataset in (self.train_dataset or {}).items()}
+        planned = {task: len(lengths) for task, lengths in given.lengths.items()}
+        if rows != planned:
+            raise PlanError(f"the plan is of other data: it has examples {planned}, train_dataset has {rows}")
 
 
 def _only_item(items: list[list[Fed]]) -> list[Fed]:
