@@ -140,7 +140,8 @@ class Environment(_Model):
 
 
 class RunResult(_Model):
-    """The whole `result.json`. `model` names the backbone and its precision, `evaluation` how scores were made."""
+    """The whole `result.json`. `model` names the backbone and its precision, `evaluation` how scores were made,
+    `audit` the leaks between training and evaluation data (null: not audited)."""
 
     schema_version: Literal[1] = 1
     experiment_id: str
@@ -156,6 +157,7 @@ class RunResult(_Model):
     environment: Environment
     model: dict[str, str] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
+    audit: dict[str, Any] | None = None
 
 
 def inconsistencies(result: RunResult) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from hf_crosstask.atomic import json_fingerprint
 from hf_crosstask.errors import InputError, unknown_name
 from hf_crosstask.recipe.section import Flag, Int, Number, Section, refuse
 from hf_crosstask.recipe.training import WITHOUT_EFFECT_ON_RESULTS, Training
+from hf_crosstask.tasks.audit.policy import AuditSpec
 from hf_crosstask.tasks.card import TaskSpec
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
@@ -188,6 +189,11 @@ class Recipe(Section):
         default=Training(), description="training settings, and any transformers.TrainingArguments field by name"
     )
     evaluation: Evaluation = Field(default=Evaluation(), description="the scoring at the end of a run")
+    audit: AuditSpec | None = Field(
+        default=None,
+        description="what happens to evaluation examples found in training data; null: an error between and within the "
+        "tasks of a multi-task run, no audit of a single task",
+    )
     data_dir: str | None = Field(default=None, min_length=1, description="folder of the tasks' files")
     output_dir: str = Field(
         default_factory=lambda data: f"outputs/{data['name']}",

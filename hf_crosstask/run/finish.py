@@ -30,6 +30,7 @@ from hf_crosstask.models.export import export_task_adapter
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.models.precision import Precision
 from hf_crosstask.run.prepare import Prepared
+from hf_crosstask.tasks.audit import AuditSpec
 from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
@@ -149,7 +150,22 @@ def _result(
         model={"name_or_path": recipe.model.name_or_path, "loaded_from": prepared.source.name_or_path}
         | {"precision": precision.name},
         evaluation=recipe.evaluation.model_dump(mode="json"),
+        audit=_audit(prepared),
     )
+
+
+def _audit(prepared: Prepared) -> dict[str, Any] | None:
+    """The leaks found, what the policy was, and what was dropped; None where nothing was audited."""
+    if prepared.audited is None:
+        return None
+    spec = prepared.recipe.audit or AuditSpec()
+    purged = prepared.audited.purged
+    return {
+        "policy": spec.policy,
+        "within_task": spec.within_task or spec.policy,
+        "leaks": [pair.model_dump(mode="json") for pair in prepared.audited.report.leaks()],
+        "purged": purged.model_dump(mode="json") if purged else None,
+    }
 
 
 def _match(trainer: MultiTaskTrainer, counted: int) -> MatchResult | None:

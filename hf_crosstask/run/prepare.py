@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -19,6 +18,7 @@ from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.mixing import Mixing
 from hf_crosstask.planning.plan import TrainingPlan, plan
 from hf_crosstask.recipe import Recipe
+from hf_crosstask.tasks.audit import Audited, apply_policy
 from hf_crosstask.tasks.load import TaskData, load_task
 from hf_crosstask.training.matching import Reference, read_reference
 from hf_crosstask.training.rows import token_lengths
@@ -35,6 +35,7 @@ class Prepared:
         config: the backbone's configuration.
         tokenizer: its tokenizer.
         encoded: each task's encoded splits.
+        audited: the leakage audit and what it dropped; None where nothing was audited.
         plan: the training plan.
         reference: the run whose tokens are matched.
     """
@@ -45,13 +46,16 @@ class Prepared:
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     encoded: Mapping[str, Mapping[str, EncodedTask]]
+    audited: Audited | None
     plan: TrainingPlan
     reference: Reference | None
 
     @property
     def data_fingerprint(self) -> str:
-        """Of all tasks' data together."""
-        return json_fingerprint({task: data.fingerprint for task, data in self.data.items()})
+        """Of all tasks' data together, as the audit left them."""
+        purged = self.audited.purged.model_dump(mode="json") if self.audited and self.audited.purged else None
+        dropped = purged if purged and any(purged["dropped"].values()) else None
+        return json_fingerprint([{task: data.fingerprint for task, data in self.data.items()}, dropped])
 
     @property
     def run_fingerprint(self) -> str:
@@ -66,12 +70,12 @@ class Prepared:
         )
 
 
-def prepare(recipe: Recipe, *, base_models: Path | None) -> Prepared:
+def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
     """Load, encode and plan.
 
     Args:
         recipe: the recipe.
-        base_models: where a tiny model is kept; None makes it in a temporary folder, for a plan without a run.
+        base_models: where a tiny model is kept.
 
     Raises:
         InputError: data, model, budget or reference of the recipe are wrong.
@@ -80,7 +84,7 @@ def prepare(recipe: Recipe, *, base_models: Path | None) -> Prepared:
     if recipe.budget.match is not None:
         reference = read_reference(recipe.budget.match.run, recipe.budget.match.mode)
     data_dir = Path(recipe.data_dir).expanduser() if recipe.data_dir else None
-    data = {spec.name: load_task(spec, data_dir=data_dir) for spec in recipe.tasks}
+    data, audited = audit_data(recipe, {spec.name: load_task(spec, data_dir=data_dir) for spec in recipe.tasks})
     needed = tuple(_needed_splits(recipe))
     for task, each in data.items():
         for split, why in needed:
@@ -115,7 +119,19 @@ def prepare(recipe: Recipe, *, base_models: Path | None) -> Prepared:
         micro_batch_tokens=training.micro_batch_tokens,
         seed=training.seed,
     )
-    return Prepared(recipe, data, source, config, tokenizer, encoded, training_plan, reference)
+    return Prepared(recipe, data, source, config, tokenizer, encoded, audited, training_plan, reference)
+
+
+def audit_data(recipe: Recipe, data: Mapping[str, TaskData]) -> tuple[dict[str, TaskData], Audited | None]:
+    """The tasks as the recipe's leakage policy leaves them. A single task is audited where the recipe says so.
+
+    Raises:
+        LeakageError: evaluation examples are in training data, and the policy forbids it.
+    """
+    if recipe.audit is None and len(data) == 1:
+        return dict(data), None
+    audited = apply_policy(data, recipe.audit)
+    return {task: replace(each, splits=audited.splits[task]) for task, each in data.items()}, audited
 
 
 def mixing(recipe: Recipe) -> Mixing:
@@ -144,7 +160,7 @@ def _needed_splits(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _backbone_source(
-    recipe: Recipe, data: Mapping[str, TaskData], reference: Reference | None, base_models: Path | None
+    recipe: Recipe, data: Mapping[str, TaskData], reference: Reference | None, base_models: Path
 ) -> Source:
     """Where the backbone is; a tiny model is made from the training texts, or taken from the run that is matched."""
     model = recipe.model
@@ -155,8 +171,7 @@ def _backbone_source(
             # Tokens compare only under one tokenizer, and a tiny model's is trained on its own run's texts.
             name = str(shared)
         else:
-            folder = base_models.resolve() if base_models else Path(tempfile.mkdtemp(prefix="hf_crosstask-"))
-            name = str(build_tiny(name, list(_texts(data)), folder, seed=0))
+            name = str(build_tiny(name, list(_texts(data)), base_models.resolve(), seed=0))
     return Source(name, model.revision, model.trust_remote_code, model.attn_implementation)
 
 

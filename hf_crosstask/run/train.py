@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +33,12 @@ from hf_crosstask.training.arguments import (
     MultiTaskTrainingArguments,
     TokenBudgetTrainingArguments,
 )
-from hf_crosstask.training.checkpoint import checkpoints, last_complete_checkpoint, remove_staging
+from hf_crosstask.training.checkpoint import (
+    checkpoints,
+    last_complete_checkpoint,
+    read_progress,
+    remove_staging,
+)
 from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
@@ -52,26 +60,28 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
     """
     _quieten_libraries()
     run_dir = Path(recipe.output_dir).expanduser()
-    base: dict[str, Any] = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
+    base = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
     probe = MultiTaskTrainingArguments(**base)  # starts the process group: who prepares first is known from here on
     main = probe.process_index == 0
-    if not dry_run and _finished(recipe, run_dir, resume=resume, main=main):
-        return 0
-    with probe.main_process_first(local=True, desc="preparing data"):
-        prepared = prepare(recipe, base_models=None if dry_run else run_dir / "base_model")
-    if main:
-        print_plan(prepared.plan.summary())
-        _warn_idle_processes(prepared, probe.world_size)
     if dry_run:
+        with tempfile.TemporaryDirectory(prefix="hf_crosstask-") as folder:
+            _prepare(recipe, probe, Path(folder))
         return 0
+    if _finished(recipe, run_dir, resume=resume, main=main):
+        return 0
+    try:
+        prepared = _prepare(recipe, probe, run_dir / "base_model")
+        precision = resolve_precision(recipe.model.precision, probe.device)
+        trainer = build_trainer(prepared, precision, base)
+        checkpoint = _checkpoint(run_dir, prepared) if resume else None
+    except InputError:
+        _discard_unstarted(run_dir)
+        raise
     if main:
         run_dir.mkdir(parents=True, exist_ok=True)
         remove_staging(run_dir)
         write_json(run_dir / "recipe.json", recipe.resolved())
         write_json(run_dir / "plan.json", prepared.plan.summary())
-    precision = resolve_precision(recipe.model.precision, probe.device)
-    trainer = build_trainer(prepared, precision, base)
-    checkpoint = last_complete_checkpoint(run_dir) if resume else None
     if main and resume:
         print(f"resuming from {checkpoint}" if checkpoint else "no complete checkpoint to resume from: starting anew")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -87,6 +97,32 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
         print(f"results in {run_dir}")
     trainer.end()
     return 0
+
+
+def _prepare(recipe: Recipe, probe: MultiTaskTrainingArguments, base_models: Path) -> Prepared:
+    """Prepare, the first process of each machine before the others, and show the plan."""
+    with probe.main_process_first(local=True, desc="preparing data"):
+        prepared = prepare(recipe, base_models=base_models)
+    if probe.process_index == 0:
+        print_plan(prepared.plan.summary())
+        _warn_idle_processes(prepared, probe.world_size)
+    return prepared
+
+
+def _checkpoint(run_dir: Path, prepared: Prepared) -> Path | None:
+    """The newest complete checkpoint, checked to be of this run before anything of the run is touched."""
+    checkpoint = last_complete_checkpoint(run_dir)
+    if checkpoint is not None:
+        read_progress(checkpoint, plan=prepared.plan.fingerprint, run=prepared.run_fingerprint)
+    return checkpoint
+
+
+def _discard_unstarted(run_dir: Path) -> None:
+    """Remove what preparing left in the folder of a run that never started."""
+    if not (run_dir / "recipe.json").exists():
+        shutil.rmtree(run_dir / "base_model", ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds something else
+            run_dir.rmdir()
 
 
 def build_trainer(prepared: Prepared, precision: Precision, base: Mapping[str, Any]) -> MultiTaskTrainer:
