@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hf_crosstask.tasks.schema import TaskType
 
 Access = Literal["public", "credentialed"]
+Official = Literal["share2014", "share2015"]
 
 
 class _Model(BaseModel):
@@ -28,8 +29,11 @@ class TaskCard(_Model):
     """Everything the library needs to know of a task besides its files.
 
     `labels` are entity types for `ner`/`span_ner`, relation types (negative class included) for `relation`, class
-    names for `classification`/`multilabel`/`ranking`. `published_counts` maps split to counts by name (`examples`,
-    `entities`, …) as the corpus paper states them.
+    names for `classification`/`multilabel`/`ranking`. `positive_label` is the class whose F1 the metric `positive_f1`
+    is, `score_range` the lowest and the highest `score` there can be (similarity, relevance). `reach` is how many words a
+    `span_ner` entity may reach over, from its first to its last; `official` the official scorer whose metrics join those
+    of the type. `published_counts` maps split to counts by name (`examples`, `entities`, …) as the corpus paper states
+    them.
     """
 
     name: str
@@ -38,6 +42,10 @@ class TaskCard(_Model):
     description: str = ""
     labels: tuple[str, ...] = ()
     negative_label: str | None = None
+    positive_label: str | None = None
+    score_range: tuple[float, float] = (0.0, 1.0)
+    reach: int = Field(default=32, ge=2)
+    official: Official | None = None
     primary_metric: str
     secondary_metrics: tuple[str, ...] = ()
     segmentation: Literal["whitespace", "regex"] = "regex"
@@ -70,6 +78,14 @@ class TaskSpec(_Model):
     )
     labels: tuple[str, ...] | None = None
     negative_label: str | None = None
+    positive_label: str | None = Field(None, description="the class that the metric positive_f1 is about")
+    score_range: tuple[float, float] | None = Field(
+        None, description="lowest and highest score of a similarity or ranking task; [0, 1] by default"
+    )
+    reach: int | None = Field(
+        None, ge=2, description="words that a span_ner entity may reach over, first to last; 32 by default"
+    )
+    official: Official | None = Field(None, description="official scorer whose metrics join those of the type")
     level: Literal[1, 2] | None = None
     columns: dict[str, str] | None = Field(None, description="schema field to column of the source")
     options: dict[str, Any] | None = Field(None, description="options of the reader")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from hf_crosstask.errors import InputError, unknown_name
 from hf_crosstask.tasks.card import TaskCard, TaskSpec
 from hf_crosstask.tasks.cards import CARD_MODULES
 from hf_crosstask.tasks.readers import READERS, READERS_WITHOUT_FILES
-from hf_crosstask.tasks.schema import SPLITS, TaskType
+from hf_crosstask.tasks.schema import RELEVANCE, SPLITS, TaskType
 
 if TYPE_CHECKING:
     BUILTIN: dict[str, TaskCard]
@@ -21,9 +22,16 @@ CLOSED_LABELS: tuple[TaskType, ...] = ("ner", "span_ner", "relation", "classific
 #: Primary metric, then secondary ones, of a task of the user's own.
 DEFAULT_METRICS: dict[TaskType, tuple[str, ...]] = {
     "ner": ("entity_f1", "entity_precision", "entity_recall"),
+    "span_ner": ("entity_f1", "relaxed_f1", "entity_precision", "entity_recall"),
     "relation": ("micro_f1", "micro_f1_candidates", "macro_f1"),
     "classification": ("accuracy", "macro_f1"),
+    "multilabel": ("document_micro_f1", "document_example_f1", "micro_f1"),
+    "similarity": ("pearson", "spearman"),
+    "ranking": ("map", "avg_rec", "mrr", "precision", "recall", "f1", "accuracy"),
+    "multiple_choice": ("accuracy",),
 }
+#: How the positive of two classes is usually named; a card may name it in `positive_label`.
+_POSITIVE = ("1", "true", "yes", "positive")
 
 
 @functools.cache
@@ -57,7 +65,7 @@ def resolve_card(spec: TaskSpec) -> TaskCard:
         InputError: all problems of the task at once.
     """
     builtin = builtin_cards().get(spec.name)
-    card = _own_card(spec) if builtin is None else _overlaid(builtin, spec)
+    card = _with_positive_label(_own_card(spec) if builtin is None else _overlaid(builtin, spec))
     problems = _problems(card)
     if problems:
         raise InputError(f"task {spec.name!r}: " + "; ".join(problems))
@@ -99,7 +107,17 @@ def _own_card(spec: TaskSpec) -> TaskCard:
         "primary_metric": primary,
         "secondary_metrics": tuple(metric for metric in metrics if metric != primary),
     }
+    if given["type"] == "ranking":
+        defaults["labels"] = RELEVANCE
     return TaskCard(**(defaults | given))
+
+
+def _with_positive_label(card: TaskCard) -> TaskCard:
+    """The card with the positive class filled in where a metric needs it and the name of one class says it."""
+    if card.positive_label is not None or "positive_f1" not in (card.primary_metric, *card.secondary_metrics):
+        return card
+    named = [label for label in card.labels if label.lower() in _POSITIVE]
+    return card.model_copy(update={"positive_label": named[0]}) if len(named) == 1 else card
 
 
 def _given(spec: TaskSpec) -> dict[str, Any]:
@@ -135,9 +153,30 @@ def _problems(card: TaskCard) -> list[str]:
             problems.append(f"`negative_label` is for relation tasks, this is a {card.type} task")
         elif card.negative_label not in card.labels:
             problems.append(f"`negative_label`: {unknown_name('label', card.negative_label, card.labels)}")
+    if card.official is not None and card.type != "span_ner":
+        problems.append(f"`official`: {card.official} scores span_ner tasks, this is a {card.type} task")
+    problems += _score_problems(card)
     for split, count in card.max_examples.items():
         if split not in SPLITS:
             problems.append(f"`max_examples`: {unknown_name('split', split, SPLITS)}")
         elif count < 1:
             problems.append(f"`max_examples.{split}` is {count}; at least one example must stay")
+    return problems
+
+
+def _score_problems(card: TaskCard) -> list[str]:
+    """What is wrong with the fields that one metric or kind of score needs."""
+    problems = []
+    if card.positive_label is not None and card.positive_label not in card.labels:
+        problems.append(f"`positive_label`: {unknown_name('label', card.positive_label, card.labels)}")
+    elif card.positive_label is not None and card.type != "classification":
+        problems.append(f"`positive_label` is for classification tasks, this is a {card.type} task")
+    elif card.positive_label is None and "positive_f1" in (card.primary_metric, *card.secondary_metrics):
+        problems.append("`positive_label` is missing: the metric positive_f1 is of one class")
+    low, high = card.score_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        problems.append(f"`score_range` is [{low:g}, {high:g}]; it is the lowest score, then the highest")
+    if card.type == "ranking" and set(card.labels) != set(RELEVANCE):
+        names = " and ".join(map(repr, RELEVANCE))
+        problems.append(f"`labels` of a ranking task are {names} (translate others with options.label_map)")
     return problems

@@ -10,7 +10,7 @@ every reader. What each task type uses:
 | `classification` | `text`, optional `text_pair`, `labels`: exactly one |
 | `multilabel` | `text`, `labels`: any number |
 | `similarity` | `text`, `text_pair`, `score` |
-| `ranking` | `text` (query), `text_pair` (candidate), `group_id`, `rank`, `score` (relevance), `labels`: one |
+| `ranking` | `text` (query), `text_pair` (candidate), `group_id`, `rank`, `score` (relevance), `labels`: `RELEVANCE` |
 | `multiple_choice` | `text`, `choices`, `answer` (equal to one of the choices) |
 | `generation` | `text`, `answer` |
 """
@@ -37,6 +37,8 @@ TaskType = Literal[
     "generation",
 ]
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
+#: The labels of a ranking candidate, as official scorers write them; index 1 is relevant.
+RELEVANCE = ("false", "true")
 SPLITS = ("train", "validation", "test")
 
 
@@ -218,6 +220,8 @@ def _target_problem(example: Mapping[str, Any], task_type: TaskType, labels: set
             return "`score` is missing"
     if task_type == "ranking" and (example["group_id"] is None or example["rank"] is None):
         return "a ranking example needs `group_id` and `rank`"
+    if task_type == "ranking" and tuple(example["labels"]) not in {(label,) for label in RELEVANCE}:
+        return f"`labels` of a ranking example is one of {', '.join(map(repr, RELEVANCE))}, found {example['labels']!r}"
     if task_type == "multiple_choice":
         if len(example["choices"]) < 2:
             return f"a multiple-choice example needs at least two choices, found {len(example['choices'])}"

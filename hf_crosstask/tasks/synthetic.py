@@ -63,7 +63,7 @@ def read(source: Source) -> ReadResult:
     """Generate one synthetic task; a pure function of the card's name and type and the options.
 
     The test set does not depend on the sizes of the other splits, and a smaller training set is the beginning of a
-    larger one. No two texts of different splits have `synthetic_text.NGRAM` words in a row in common.
+    larger one. No two texts of different splits have `synthetic_text.RUN` words in a row in common.
 
     Raises:
         InputError: an option is unknown or out of range, or the card's type is none of the three.
@@ -96,9 +96,9 @@ def _compose_splits(name: str, type: SyntheticType, sizes: dict[str, int], seed:
         texts: list[Composed] = []
         while len(texts) < sizes[split]:  # ends: the templates have billions of texts
             text = compose(type, rng, covered=split == "train")
-            if taken.isdisjoint(text.ngrams()):
+            if taken.isdisjoint(text.runs()):
                 texts.append(text)
-        taken.update(ngram for text in texts for ngram in text.ngrams())
+        taken.update(run for text in texts for run in text.runs())
         splits[split] = texts
     return splits
 

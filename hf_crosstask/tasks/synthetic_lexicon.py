@@ -36,8 +36,8 @@ SIZE = WORDS_PER_CELL * len(KINDS) * len(GRADES)
 
 _ONSETS = (*"bdfgklmnprstvz", "br", "dr", "gl", "kr", "pl", "st", "tr")
 _VOWELS = (*"aeiou",)
-_CODAS = ("", "l", "m", "n", "r", "s", "x")
-_SYLLABLES = 3
+_CODAS = (*"lmnrsx",)
+_SYLLABLES = 3  # no word of the templates is spelt like this: tested
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 from hf_crosstask.tasks.synthetic_lexicon import GRADES, KINDS, Lexicon, SyntheticType, grade_of, pick, slots_of
 
-#: Overlap of this many words in a row counts as leakage between splits (the usual 13-gram rule).
-NGRAM = 13
+#: Texts of different splits never have this many words in a row in common: the leakage audit finds nothing in them.
+RUN = 8
 #: Validation and test draw this share of their words from what the task's training data lacks.
 UNCOVERED_SHARE = 0.5
 #: A modifier belongs to the mention and says nothing of its class.
@@ -24,23 +24,24 @@ _MODIFIERS = ("alpha", "beta", "major", "minor", "duplex", "simplex")
 #: Candidate pairs of two mild or two severe words; of the others half hold both grades, half hold a plain word.
 _AGREEING_SHARE = 0.75
 
+# Openings hold two numbers apart. With one, texts that share it and differ in a later word would be near-duplicates.
 _NER_OPENINGS = (
-    "On day {n} the ward log lists",
-    "The night sheet of bed {n} names",
-    "Chart {n} starts with",
-    "A letter dated week {n} refers to",
-    "Handover note {n} brings up",
-    "Page {n} of the file records",
-    "The desk in room {n} asked about",
-    "At {n} hours the resident wrote",
-    "Line {n} of the summary reads",
-    "Visitor {n} repeated",
+    "On day {n} ward {n} lists",
+    "Sheet {n} of bed {n} names",
+    "Chart {n} page {n} starts with",
+    "A letter of week {n} to desk {n} cites",
+    "Handover note {n} of shift {n} brings up",
+    "Page {n} of file {n} records",
+    "Room {n} asked desk {n} about",
+    "At {n} hours resident {n} wrote",
+    "Line {n} of summary {n} reads",
+    "Guest {n} of room {n} repeated",
 )
 _NER_CORES = (
     "{m} , {m} and {m}",
     "{m} beside {m} , then {m}",
     "first {m} , next {m} , last {m}",
-    "{m} together with {m} or {m}",
+    "{m} right above {m} or {m}",
     "both {m} and {m} but also {m}",
     "{m} ( see {m} ) above {m}",
     "{m} ; {m} ; {m}",
@@ -58,14 +59,14 @@ _NER_CLOSINGS = (
 )
 
 _RELATION_OPENINGS = (
-    "Review {n} places",
-    "Trial arm {n} saw",
-    "Registry entry {n} puts",
-    "Cohort {n} described",
-    "Case {n} showed",
-    "Survey {n} found",
-    "Panel {n} discussed",
-    "Report {n} sets",
+    "Review {n} of site {n} places",
+    "Arm {n} of trial {n} saw",
+    "Entry {n} of registry {n} puts",
+    "Part {n} of cohort {n} described",
+    "Case {n} on form {n} showed",
+    "Question {n} of survey {n} found",
+    "Panel {n} on topic {n} discussed",
+    "Table {n} of report {n} sets",
 )
 #: Cue phrases by group. They read the same in both directions, so a pair may come in either order.
 _CUES: dict[str, tuple[str, ...]] = {
@@ -110,8 +111,6 @@ _GRADED_MENTIONS, _PLAIN_MENTIONS = 3, 1
 _NUMBERS = 60
 
 RelationLabel = Literal["treats", "causes", "false"]
-
-
 Role = Literal["mention", "drug", "finding", "distractor"]
 
 
@@ -138,16 +137,15 @@ class Composed:
     def mentions(self, role: str) -> list[Mention]:
         return [piece for piece in self.pieces if isinstance(piece, Mention) and piece.role == role]
 
-    def ngrams(self) -> set[tuple[str, ...]]:
-        """Every run of `NGRAM` words, with punctuation counted as words and without; a shorter text as a whole."""
+    def runs(self) -> set[tuple[str, ...]]:
+        """Every run of `RUN` words in lower case, without punctuation; all words of a shorter text."""
         words: list[str] = []
         for piece in self.pieces:
             if isinstance(piece, Mention):
                 words += [f"slot{piece.slot}", piece.modifier] if piece.modifier else [f"slot{piece.slot}"]
-            else:
+            elif piece.isalnum():
                 words.append(piece.lower())
-        plain = [word for word in words if word.isalnum()]
-        return {tuple(run[i : i + NGRAM]) for run in (words, plain) for i in range(max(1, len(run) - NGRAM + 1))}
+        return {tuple(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))}
 
 
 def compose(type: SyntheticType, rng: random.Random, *, covered: bool) -> Composed:
@@ -194,14 +192,6 @@ def render(composed: Composed, lexicon: Lexicon) -> tuple[str, list[tuple[Mentio
             surface = piece
         text = f"{text} {surface}" if text else surface
     return text, spans
-
-
-def template_words() -> frozenset[str]:
-    """Every word, lower case, that a text can hold besides invented words and numbers."""
-    cues = [phrase for phrases in _CUES.values() for phrase in phrases]
-    parts = (_NER_OPENINGS, _NER_CORES, _NER_CLOSINGS, _RELATION_OPENINGS, cues, _RELATION_CLOSINGS)
-    texts = [text for part in (*parts, _STATUS_OPENINGS, _STATUS_CLOSINGS, _MODIFIERS) for text in part]
-    return frozenset(word for text in texts for word in text.lower().split() if word.isalpha())
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from hf_crosstask.tasks.readers import READERS
 from hf_crosstask.tasks.registry import builtin_cards, resolve_card
 
 OWN: dict[str, Any] = {"name": "ncbi", "type": "ner", "reader": "iob", "path": "ncbi", "labels": ["Disease"]}
+BINARY: dict[str, Any] = {"name": "mine", "type": "classification", "reader": "tsv", "path": "x"}
+BINARY |= {"labels": ["good", "bad"]}
 
 
 def test_registry_cards_are_complete() -> None:
@@ -64,6 +66,22 @@ def test_variant_changes_the_card() -> None:
     assert resolve_card(TaskSpec(name="bc2gm", path="p", options={"variant": "original"})).path == "p"
 
 
+def test_defaults_of_rankings_and_scores() -> None:
+    card = resolve_card(TaskSpec(name="mine", type="ranking", reader="jsonl", path="x"))
+    assert (card.labels, card.primary_metric, card.secondary_metrics[0]) == (("false", "true"), "map", "avg_rec")
+    card = resolve_card(TaskSpec(name="mine", type="similarity", reader="tsv", path="x", score_range=(1, 5)))
+    assert (card.score_range, card.primary_metric) == ((1.0, 5.0), "pearson")
+    assert resolve_card(TaskSpec(name="chemprot")).score_range == (0.0, 1.0)
+
+
+def test_positive_label_is_named_or_speaks_for_itself() -> None:
+    assert resolve_card(TaskSpec(**BINARY, primary_metric="positive_f1", positive_label="bad")).positive_label == "bad"
+    speaking = BINARY | {"labels": ["Positive", "Negative"], "primary_metric": "positive_f1"}
+    assert resolve_card(TaskSpec(**speaking)).positive_label == "Positive"
+    assert resolve_card(TaskSpec(**(speaking | {"primary_metric": "accuracy"}))).positive_label is None
+    assert resolve_card(TaskSpec(name="gad")).positive_label == "1"
+
+
 @pytest.mark.parametrize(
     ("fields", "messages"),
     [
@@ -75,7 +93,12 @@ def test_variant_changes_the_card() -> None:
         (OWN | {"labels": ["A", "A", " "]}, ["repeats 'A'", "an empty label"]),
         (OWN | {"type": "classification"}, ["has one label"]),
         (OWN | {"negative_label": "Disease"}, ["for relation tasks"]),
-        (OWN | {"type": "ranking"}, ["`primary_metric` is missing"]),
+        (OWN | {"type": "generation"}, ["`primary_metric` is missing"]),
+        (OWN | {"type": "ranking"}, ["`labels` of a ranking task are 'false' and 'true'"]),
+        (OWN | {"type": "similarity", "score_range": [4, 0]}, ["`score_range` is [4, 0]"]),
+        (BINARY | {"primary_metric": "positive_f1"}, ["`positive_label` is missing"]),
+        (BINARY | {"positive_label": "goood"}, ["did you mean 'good'"]),
+        (BINARY | {"type": "multilabel", "positive_label": "good"}, ["for classification tasks"]),
         ({"name": "chemprot", "negative_label": "flase"}, ["did you mean 'false'"]),
         ({"name": "chemprot", "type": "ner"}, ["give your own task another name"]),
         ({"name": "chemprot", "max_examples": {"tset": 3, "test": 0}}, ["did you mean 'test'", "at least one"]),

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 CARD_MODULES = (
     "hf_crosstask.tasks.cards.classification",
+    "hf_crosstask.tasks.cards.clinical",
     "hf_crosstask.tasks.cards.entities",
+    "hf_crosstask.tasks.cards.literature",
+    "hf_crosstask.tasks.cards.questions",
     "hf_crosstask.tasks.cards.relations",
 )
