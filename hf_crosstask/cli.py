@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hf_crosstask._version import __version__
 from hf_crosstask.errors import InputError, Interrupted
@@ -57,9 +58,39 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     # On import it warns of an optional kernel package, which nobody asked for.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    from hf_crosstask.run import train  # after the recipe is known to be right: it imports torch
+    from hf_crosstask.run.train import train  # after the recipe is known to be right: it imports torch
 
     return train(recipe, dry_run=arguments.dry_run, resume=arguments.resume)
+
+
+def _json_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the report as JSON")
+
+
+def _audit_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    _json_argument(parser)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from hf_crosstask.recipe import load_recipe
+    from hf_crosstask.run.inspect_data import audit
+
+    return audit(load_recipe(arguments.recipe, arguments.overrides), json_file=arguments.json)
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    _recipe_arguments(parser)
+    _json_argument(parser)
+    parser.add_argument("--figures", metavar="DIR", type=Path, help="also draw figures (PNG and PDF) into a folder")
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from hf_crosstask.recipe import load_recipe
+    from hf_crosstask.run.inspect_data import inspect_data
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    return inspect_data(recipe, json_file=arguments.json, figures=arguments.figures)
 
 
 def _schema_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +106,8 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 VERBS: dict[str, Verb] = {
     "train": Verb("train a recipe and score it", _train_arguments, _train),
+    "data": Verb("look at the data of a recipe: sizes, lengths, labels, overlaps", _data_arguments, _data),
+    "audit": Verb("find evaluation examples in the training data of a recipe", _audit_arguments, _audit),
     "schema": Verb("print the JSON Schema of recipes, for editors", _schema_arguments, _schema),
 }
 

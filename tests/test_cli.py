@@ -6,7 +6,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,22 +38,17 @@ def seen() -> Iterator[list[argparse.Namespace]]:
     del cli.VERBS["probe"]
 
 
-def test_help_lists_every_verb_quickly_and_imports_nothing_heavy() -> None:
+def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "datasets", "pydantic", "numpy")
     code = (
         "import sys\nfrom hf_crosstask import cli\n"
         "try:\n    cli.main(['--help'])\n"
         f"except SystemExit as stop:\n    print(stop.code, [name for name in {heavy!r} if name in sys.modules])"
     )
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        done = run("-c", code)
-        seconds.append(time.perf_counter() - start)
-        assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    done = run("-c", code)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
     for name in cli.VERBS:
         assert f"  {name} " in done.stdout
-    assert min(seconds) < 0.3
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from hf_crosstask.atomic import json_fingerprint
-from hf_crosstask.encoding.classification import CLASSIFICATION
+from hf_crosstask.encoding.classification import CLASSIFICATION, MULTILABEL
 from hf_crosstask.encoding.encoder import EncodingContext, LongInputs, TaskEncoder
+from hf_crosstask.encoding.generative import language_encoder
 from hf_crosstask.encoding.layout import Layout, pair_layout, single_layout
+from hf_crosstask.encoding.multiple_choice import MULTIPLE_CHOICE
 from hf_crosstask.encoding.ner import NER
+from hf_crosstask.encoding.ranking import RANKING
 from hf_crosstask.encoding.relation import RELATION
 from hf_crosstask.encoding.report import EncodingReport
+from hf_crosstask.encoding.similarity import SIMILARITY
+from hf_crosstask.encoding.span_ner import SPAN_NER
 from hf_crosstask.errors import InputError, unknown_name
 from hf_crosstask.tasks.card import TaskCard
 from hf_crosstask.tasks.schema import TaskType
@@ -25,9 +30,18 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features
     from transformers import PreTrainedTokenizerBase
 
-ENCODING_VERSION = 2  # raise it with every change to what any encoder makes: cached encodings are then made anew
+ENCODING_VERSION = 4  # raise it with every change to what any encoder makes: cached encodings are then made anew
 
-ENCODERS: dict[TaskType, TaskEncoder] = {"ner": NER, "relation": RELATION, "classification": CLASSIFICATION}
+ENCODERS: dict[TaskType, TaskEncoder] = {
+    "ner": NER,
+    "span_ner": SPAN_NER,
+    "relation": RELATION,
+    "classification": CLASSIFICATION,
+    "multilabel": MULTILABEL,
+    "similarity": SIMILARITY,
+    "ranking": RANKING,
+    "multiple_choice": MULTIPLE_CHOICE,
+}
 
 _REPORT = "_report"  # a column of the cache file alone: the report of each batch, on its first row
 
@@ -48,11 +62,13 @@ class EncodedTask:
 
 
 def encoder_of(card: TaskCard) -> TaskEncoder:
-    """The encoder of a task's type.
+    """The encoder of a task's type, or of its form for language models.
 
     Raises:
         InputError: the type has none.
     """
+    if card.formulation != "head":
+        return language_encoder(card)
     encoder = ENCODERS.get(card.type)
     if encoder is None:
         raise InputError(f"task {card.name!r}: {unknown_name('encoding for task type', card.type, ENCODERS)}")
@@ -78,22 +94,39 @@ def encode_task(
     - `ner`: `labels` one tag number a token (`ner_tags(card.labels)`; -100 on special tokens, white space and words
       another window owns), `word_index` (numbers of the words this row owns) and `word_position` (the token each is
       read at). The rows of an example stand together.
+    - `span_ner`: `word_index` numbers of all words this row shows, `word_positions` the token each is read at, `labels`
+      one list a word of `card.reach` numbers, whose bits say how the word is linked to itself and those behind it (see
+      `links`; -100 where another window shows more of the context of both).
     - `relation`: `labels` the class id of the first relation, `entity_positions` the tokens of the opening markers of
       head and tail, of their closing markers for causal models.
     - `classification`: `labels` the class id.
+    - `multilabel`: `labels` one number a label of the card, 1 or 0.
+    - `similarity`: `labels` the score, from 0 to 1 (`card.score_range`).
+    - `multiple_choice`: a row holds one sequence for each choice (`input_ids` and what goes with them are lists of
+      lists); `labels` the number of the right choice.
+    - `ranking`: a row holds several candidates of one query, one sequence each; `labels` their relevance from 0 to 1,
+      `candidate_index` the example of each (`example_index` the first of these).
+
+    and of tasks posed to a language model (see `generative`), whatever their type:
+
+    - `generative`: prompt and answer; `labels` the tokens of the answer, -100 on the prompt, and `prompt_ids` the prompt
+      that answers are generated to.
+    - `likelihood`: a row holds the prompt with each choice; `completion_mask` is 1 on the tokens of a choice, `labels`
+      the number of the right one.
 
     The result is kept under `datasets`' cache folder (`HF_DATASETS_CACHE`), named by a fingerprint of everything it
     depends on; `datasets.disable_caching()` keeps it in memory instead.
 
     Args:
         examples: rows of the unified schema.
-        card: the task; its type, labels and segmentation matter here.
+        card: the task; its type, labels, segmentation and score range matter here.
         tokenizer: a fast tokenizer.
         max_length: tokens of a row at most, special tokens included.
-        stride: tokens that neighbouring windows of one text share at most (NER).
+        stride: tokens that neighbouring windows of one text share at most (NER, span NER).
         causal: the model is a decoder.
-        long_inputs: NER texts longer than `max_length`: `window` sees all of it in several rows, `truncate` drops the
-            end. Relations are cropped around their entities and classification drops the end in either case.
+        long_inputs: texts longer than `max_length` (NER, span NER): `window` sees all of it in several rows, `truncate`
+            drops the end. Relations are cropped around their entities in either case; the other types are cut as their
+            modules say, and counted.
         split: names the split on the progress bar; the split the dataset itself names by default.
 
     Raises:
@@ -114,9 +147,11 @@ def encode_task(
     def encode_batch(batch: Mapping[str, list[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
         columns, report = encoder.encode(batch, indices, context)
         rows = columns["input_ids"]
-        if not all(rows):
+        if not all(all(row) if encoder.nested else row for row in rows):
             raise InputError(f"task {card.name!r}: the tokenizer makes no token of an example's text")
-        columns["attention_mask"] = [[1] * len(row) for row in rows]
+        columns["attention_mask"] = [
+            [[1] * len(sequence) for sequence in row] if encoder.nested else [1] * len(row) for row in rows
+        ]
         columns[_REPORT] = [list(report.as_dict().values()), *([] for _ in rows[1:])]
         return columns
 
@@ -126,6 +161,7 @@ def encode_task(
         encode_batch,
         with_indices=True,
         batched=True,
+        batch_size=None if encoder.whole_split else 1000,
         remove_columns=list(encoder.inputs),
         features=_features(encoder, layout),
         new_fingerprint=fingerprint,
@@ -149,6 +185,11 @@ def encoding_fingerprint(examples: Dataset, context: EncodingContext) -> str:
             "type": card.type,
             "labels": card.labels,
             "segmentation": card.segmentation,
+            "score_range": card.score_range,
+            "reach": card.reach,
+            "formulation": card.formulation,
+            "max_new_tokens": card.max_new_tokens,
+            "chat_template": None if card.formulation == "head" else context.tokenizer.chat_template,
             "max_length": context.max_length,
             "stride": context.stride,
             "causal": context.causal,
@@ -182,18 +223,20 @@ def _checked_layout(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Layo
 
 
 def _features(encoder: TaskEncoder, layout: Layout) -> Features:
-    from datasets import Features, List, Value
+    from datasets import Features
 
-    types = {"example_index": "int32", "input_ids": "int32[]", "attention_mask": "int8[]"}
+    sequence = "[][]" if encoder.nested else "[]"
+    types = {"example_index": "int32", "input_ids": f"int32{sequence}", "attention_mask": f"int8{sequence}"}
     if layout.type_ids is not None:
-        types["token_type_ids"] = "int8[]"
+        types["token_type_ids"] = f"int8{sequence}"
     types |= {**encoder.columns, _REPORT: "int64[]"}
-    return Features(
-        {
-            name: List(Value(kind.removesuffix("[]"))) if kind.endswith("[]") else Value(kind)
-            for name, kind in types.items()
-        }
-    )
+    return Features({name: _feature(kind) for name, kind in types.items()})
+
+
+def _feature(kind: str) -> Any:
+    from datasets import List, Value
+
+    return List(_feature(kind.removesuffix("[]"))) if kind.endswith("[]") else Value(kind)
 
 
 def _cache_file(fingerprint: str) -> str | None:

@@ -74,9 +74,13 @@ class TaskEncoder:
         encode: (batch of `inputs`, number of each example in the dataset, context) to rows and their report. `rows`
             holds `example_index`, `input_ids`, `token_type_ids` where the layout has token types, and `columns`;
             `attention_mask` (all ones: rows are not padded) is added for it. The rows of an example stand together,
-            and every example has at least one.
+            and every example has at least one (of a ranking: is in exactly one).
+        nested: a row holds several sequences: `input_ids` and what goes with them are lists of lists.
+        whole_split: it must see all examples at once, not a batch after another.
     """
 
     inputs: tuple[str, ...]
     columns: Mapping[str, str]
     encode: Callable[[Mapping[str, list[Any]], Sequence[int], EncodingContext], tuple[Columns, EncodingReport]]
+    nested: bool = False
+    whole_split: bool = False

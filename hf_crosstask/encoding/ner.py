@@ -23,7 +23,7 @@ from hf_crosstask.errors import InputError
 
 
 @dataclass(frozen=True)
-class _Marked:
+class Marked:
     """Tag of each word, the words of each entity that its tags hold, and how many entities they do not hold."""
 
     word_tags: NDArray[np.int64]
@@ -37,12 +37,7 @@ def _encode(
     batch: Mapping[str, list[Any]], indices: Sequence[int], context: EncodingContext
 ) -> tuple[Columns, EncodingReport]:
     ner_tags(context.card.labels)  # refuses label sets that tags cannot express
-    capacity = context.max_length - context.single.size
-    if not 0 <= context.stride < capacity:
-        raise InputError(
-            f"stride {context.stride} must be at least 0 and less than the {capacity} tokens of text that "
-            f"max_length {context.max_length} has room for"
-        )
+    capacity = text_capacity(context)
     names = ("example_index", "input_ids", "labels", "word_index", "word_position")
     columns: Columns = {name: [] for name in names}
     if context.single.type_ids is not None:
@@ -51,7 +46,7 @@ def _encode(
     for index, example_id, entities, text in zip(
         indices, batch["id"], batch["entities"], align(batch["text"], context), strict=True
     ):
-        marked = _mark(entities, text, example_id, context)
+        marked = mark(entities, text, example_id, context)
         if context.long_inputs == "truncate":
             cutter = windows.cut(text.first, text.end, len(text.ids), capacity)
         else:
@@ -61,9 +56,29 @@ def _encode(
     return columns, EncodingReport.merge(reports)
 
 
-def _mark(
+def text_capacity(context: EncodingContext) -> int:
+    """Tokens of text that a window holds.
+
+    Raises:
+        InputError: the stride is as long, so that windows would not advance.
+    """
+    capacity = context.max_length - context.single.size
+    if not 0 <= context.stride < capacity:
+        raise InputError(
+            f"stride {context.stride} must be at least 0 and less than the {capacity} tokens of text that "
+            f"max_length {context.max_length} has room for"
+        )
+    return capacity
+
+
+def mark(
     entities: Sequence[Mapping[str, Any]], text: AlignedText, example_id: str, context: EncodingContext
-) -> _Marked:
+) -> Marked:
+    """The entities that one tag sequence can hold, as tags of words.
+
+    Raises:
+        DataFormatError: an entity's type is not in the card.
+    """
     spans = text.spans
     word_tags = np.full(len(spans), OUTSIDE, dtype=np.int64)
     discontinuous = misaligned = 0
@@ -86,7 +101,7 @@ def _mark(
             word_tags[first] = 1 + 2 * label
             word_tags[first + 1 : stop] = 2 + 2 * label
             kept.append((first, stop))
-    return _Marked(word_tags, kept, discontinuous, misaligned, len(candidates) - len(kept))
+    return Marked(word_tags, kept, discontinuous, misaligned, len(candidates) - len(kept))
 
 
 def _add_rows(
@@ -122,7 +137,7 @@ def _add_rows(
 
 def _report(
     text: AlignedText,
-    marked: _Marked,
+    marked: Marked,
     cutter: windows.Windows,
     entities: int,
     capacity: int,

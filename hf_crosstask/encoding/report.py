@@ -21,8 +21,19 @@ class EncodingReport:
     `entities_overlapping` (a longer one covers some of their words), `entities_cut` (some of their words are cut or
     have no token).
 
+    Span NER: as NER, with `entities` distinct and other reasons: `entities_misaligned` (the edges of a part are not word
+    edges, or parts overlap), `entities_cut` (no window shows them whole, they reach over more words than `reach`, or a
+    word at the edge of a part has no token), `entities_overlapping` (more than 64 are read between the same two words).
+    Besides: `entities_spurious` (mentions that the links of gold entities say together, though gold does not: false
+    positives of a model that is always right), and what tags would have lost, counted before any other reason but the
+    first: `bio_discontinuous`, and of the rest `bio_overlapping`.
+
     Relation: `examples_cropped` (context left out), of which `examples_cropped_between` (context between the two
     entities too).
+
+    Generative and likelihood forms: `examples_truncated` (the input's text was cut), `answers_cut` (too long even for the
+    prompt without its input); of entity tasks `entities` (distinct), `entities_cut` (behind the cut) and
+    `entities_ambiguous` (the answer's words stand for another place of the text).
     """
 
     examples: int = 0
@@ -42,11 +53,17 @@ class EncodingReport:
     entities_misaligned: int = 0
     entities_overlapping: int = 0
     entities_cut: int = 0
+    entities_spurious: int = 0
+    bio_discontinuous: int = 0
+    bio_overlapping: int = 0
+    answers_cut: int = 0
+    entities_ambiguous: int = 0
 
     @property
     def entities_unreachable(self) -> int:
         """Gold entities that stay misses whatever the model predicts."""
-        return self.entities_discontinuous + self.entities_misaligned + self.entities_overlapping + self.entities_cut
+        by_shape = self.entities_discontinuous + self.entities_misaligned + self.entities_overlapping
+        return by_shape + self.entities_cut + self.entities_ambiguous
 
     def __add__(self, other: EncodingReport) -> EncodingReport:
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)

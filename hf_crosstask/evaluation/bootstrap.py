@@ -1,12 +1,13 @@
-"""Cluster bootstrap on sufficient statistics: no metric is recomputed from predictions in any replicate.
+"""Cluster bootstrap: sufficient statistics are summed, and only what has none is recomputed.
 
 Sentences of one document are not independent, so whole clusters (`split_group`: document, PMID or patient) are drawn
-with replacement and their counts summed; a metric's `from_counts` then runs once over all replicates.
+with replacement and their counts summed; a metric's `from_counts` then runs once over all replicates. A metric without
+additive statistics (rank correlation) is computed from how often each example was drawn (`replicate_weights`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -54,6 +55,31 @@ def replicate_totals(table: CountTable, clusters: Sequence[Hashable], *, replica
         weights = np.bincount(vectors.ravel(), minlength=size * len(distinct)).reshape(size, len(distinct))
         totals[start : start + size] = weights.astype(np.float64) @ distinct
     return totals.reshape(replicates, *shape) + table.constant
+
+
+def replicate_weights(
+    clusters: Sequence[str], *, replicates: int, seed: int, chunk: int = _CHUNK
+) -> Iterator[FloatArray]:
+    """How often each example was drawn in each bootstrap replicate: arrays `[some replicates, examples]`.
+
+    Clusters are drawn as by `replicate_totals`, in the order of their names, so that the order of the examples does
+    not matter; the draws themselves are others.
+
+    Raises:
+        ValueError: fewer than two clusters, from which no variability can be estimated.
+    """
+    names = sorted(set(clusters))
+    if len(names) < 2:
+        raise ValueError(f"a cluster bootstrap needs at least two clusters, found {len(names)}")
+    number = {name: index for index, name in enumerate(names)}
+    cluster_of_example = np.array([number[name] for name in clusters])
+    generator = np.random.default_rng(seed)
+    size = max(1, chunk // len(clusters))
+    for start in range(0, replicates, size):
+        drawn = generator.integers(0, len(names), size=(min(size, replicates - start), len(names)), dtype=np.int64)
+        drawn += np.arange(len(drawn))[:, None] * len(names)
+        weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        yield weights[:, cluster_of_example].astype(np.float64)
 
 
 def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:

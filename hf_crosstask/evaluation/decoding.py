@@ -1,4 +1,6 @@
-"""From logits to predictions: word tags to entities, class scores to labels."""
+"""From logits to predictions: word tags to entities, class scores to labels. (Label sets, scores and lists:
+`set_decoding`, `list_decoding`.)
+"""
 
 from __future__ import annotations
 
@@ -101,17 +103,10 @@ class LabelDecoder:
 
     def decode(self, logits: Logits) -> Predictions:
         """See `Decoder`; each array is `[labels]`."""
-        gold, width = self.references, len(self._labels)
-        shapes = {array.shape for array in logits}
-        if shapes - {(width,)}:
-            raise ValueError(f"logits of shape [{width}] expected, found {sorted(shapes)}")
-        rows = np.bincount(self.example_index, minlength=len(gold))
-        mean = np.zeros((len(gold), width))
-        np.add.at(mean, self.example_index, np.reshape(logits, (-1, width)))
-        mean /= np.maximum(rows, 1)[:, None]
+        gold = self.references
+        mean, seen = mean_by_example(logits, self.example_index, len(gold), len(self._labels))
         probability = np.exp(log_softmax(mean).max(axis=1))
         best = mean.argmax(axis=1)
-        seen = rows > 0
         return Predictions(
             target=gold.target,
             ids=gold.ids,
@@ -119,8 +114,30 @@ class LabelDecoder:
             gold=gold.gold,
             predicted=tuple(self._labels[b] if s else None for b, s in zip(best, seen, strict=True)),
             confidence=tuple(float(p) if s else None for p, s in zip(probability, seen, strict=True)),
-            logits=tuple(m if s else None for m, s in zip(mean.astype(np.float32), seen, strict=True)),
+            logits=seen_logits(mean, seen),
         )
+
+
+def mean_by_example(
+    logits: Logits, example_index: Sequence[int], examples: int, width: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Logits `[examples, width]`, averaged over the rows of each example, and which examples have a row.
+
+    Raises:
+        ValueError: a row has another number of logits.
+    """
+    shapes = {array.shape for array in logits}
+    if shapes - {(width,)}:
+        raise ValueError(f"logits of shape [{width}] expected, found {sorted(shapes)}")
+    rows = np.bincount(example_index, minlength=examples)
+    mean = np.zeros((examples, width))
+    np.add.at(mean, np.asarray(example_index, dtype=np.int64), np.reshape(logits, (-1, width)))
+    return mean / np.maximum(rows, 1)[:, None], rows > 0
+
+
+def seen_logits(mean: NDArray[np.float64], seen: NDArray[np.bool_]) -> tuple[NDArray[np.float32] | None, ...]:
+    """The logits of each example as predictions keep them; None at an example without a row."""
+    return tuple(m if s else None for m, s in zip(mean.astype(np.float32), seen, strict=True))
 
 
 def log_softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
@@ -158,16 +175,21 @@ def _alternatives(entities: Sequence[Mapping[str, Any]]) -> tuple[Entity, ...]:
 def label_references(target: Target, examples: Dataset) -> Predictions:
     """The gold side of a label task: an example's labels, or the distinct types of its candidate pair's relations."""
     column = "relations" if target.type == "relation" else "labels"
-    columns = examples.select_columns(["id", "split_group", column]).with_format("arrow")[:].to_pydict()
-    rows = columns[column]
+    rows = examples.select_columns([column]).with_format("arrow")[:][column].to_pylist()
     if column == "relations":
         rows = [list(dict.fromkeys(relation["type"] for relation in row)) for row in rows]
-    nothing = (None,) * len(rows)
+    return references(target, examples, rows)
+
+
+def references(target: Target, examples: Dataset, gold: Sequence[Sequence[Any]]) -> Predictions:
+    """Predictions of these examples with nothing predicted."""
+    columns = examples.select_columns(["id", "split_group"]).with_format("arrow")[:].to_pydict()
+    nothing = (None,) * len(gold)
     return Predictions(
         target=target,
         ids=tuple(columns["id"]),
         split_groups=tuple(columns["split_group"]),
-        gold=tuple(map(tuple, rows)),
+        gold=tuple(map(tuple, gold)),
         predicted=nothing,
         confidence=nothing,
     )

@@ -54,6 +54,17 @@ def entity_counts(
     return counts
 
 
+def merged_counts(gold: Sequence[Iterable[Entity]], predicted: Sequence[Iterable[Entity]]) -> FloatArray:
+    """Counts `[examples, 1, 4]` of exact spans whatever their type: all types merged into one (BLURB's JNLPBA).
+
+    Entities of the same span and different types are one. BLURB's systems were also trained on merged types, so that
+    an error of type cannot split an entity into two for them.
+    """
+    one = "entity"
+    sides = [[{Entity(one, entity.offsets) for entity in row} for row in side] for side in (gold, predicted)]
+    return entity_counts(sides[0], sides[1], (one,))
+
+
 def alternative_counts(
     gold: Sequence[Iterable[Entity]], alternatives: Sequence[Iterable[Entity]], predicted: Sequence[Iterable[Entity]]
 ) -> FloatArray:

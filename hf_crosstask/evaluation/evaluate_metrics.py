@@ -93,6 +93,33 @@ class MacroF1(evaluate.Metric):
         return {"macro_f1": metrics.macro_f1(references, predictions)}
 
 
+class PositiveF1(evaluate.Metric):
+    """F1 of one class; keyword argument of `compute`: `positive`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("F1 of the positive class.", {"predictions": _STRING, "references": _STRING})
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str], positive: str) -> dict[str, float]:
+        return {"positive_f1": metrics.positive_f1(references, predictions, positive)}
+
+
+class LabelSetF1(evaluate.Metric):
+    """F1 values of label sets; keyword arguments of `compute`: `labels`, `documents`; see `label_set_scores`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        labels = datasets.List(_STRING)
+        return _info("F1 of label sets, by document and by example.", {"predictions": labels, "references": labels})
+
+    def _compute(
+        self,
+        predictions: Sequence[Sequence[str]],
+        references: Sequence[Sequence[str]],
+        labels: Sequence[str],
+        documents: Sequence[str] | None = None,
+    ) -> dict[str, float]:
+        return metrics.label_set_scores(references, predictions, labels, documents)
+
+
 def _from_tags(rows: Sequence[Sequence[str]]) -> list[list[Entity]]:
     return [[Entity(kind, ((first, end),)) for kind, first, end in decode_tags(tags)] for tags in rows]
 

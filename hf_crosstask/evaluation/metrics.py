@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from hf_crosstask.evaluation import counts as c
 from hf_crosstask.evaluation.counts import FloatArray
-from hf_crosstask.evaluation.entities import Entity, alternative_counts, entity_counts
+from hf_crosstask.evaluation.entities import Entity, alternative_counts, entity_counts, merged_counts
 from hf_crosstask.evaluation.labels import label_counts, scored_labels
+from hf_crosstask.evaluation.multilabel import METRICS, label_matrix, multilabel_table
 
 if TYPE_CHECKING:
     from hf_crosstask.evaluation.evaluate_metrics import Accuracy as Accuracy
     from hf_crosstask.evaluation.evaluate_metrics import AlternativeEntityF1 as AlternativeEntityF1
     from hf_crosstask.evaluation.evaluate_metrics import EntityF1 as EntityF1
+    from hf_crosstask.evaluation.evaluate_metrics import LabelSetF1 as LabelSetF1
     from hf_crosstask.evaluation.evaluate_metrics import MacroF1 as MacroF1
+    from hf_crosstask.evaluation.evaluate_metrics import PositiveF1 as PositiveF1
     from hf_crosstask.evaluation.evaluate_metrics import RelationF1 as RelationF1
 
-_CLASSES = ("Accuracy", "AlternativeEntityF1", "EntityF1", "MacroF1", "RelationF1")
+_CLASSES = ("Accuracy", "AlternativeEntityF1", "EntityF1", "LabelSetF1", "MacroF1", "PositiveF1", "RelationF1")
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +44,11 @@ def entity_scores(gold: Sequence[Iterable[Entity]], predicted: Sequence[Iterable
     """Micro precision, recall and F1 of exact entities; see `entity_counts`."""
     types = sorted({entity.type for row in (*map(tuple, gold), *map(tuple, predicted)) for entity in row})
     return _scores(c.micro(entity_counts(gold, predicted, types)))
+
+
+def merged_entity_scores(gold: Sequence[Iterable[Entity]], predicted: Sequence[Iterable[Entity]]) -> dict[str, float]:
+    """Precision, recall and F1 of exact spans whatever their type (BLURB's JNLPBA); see `merged_counts`."""
+    return _scores(c.micro(merged_counts(gold, predicted)))
 
 
 def alternative_entity_scores(
@@ -87,6 +95,32 @@ def accuracy(gold: Sequence[str], predicted: Sequence[str | None]) -> float:
 def macro_f1(gold: Sequence[str], predicted: Sequence[str | None]) -> float:
     """Mean F1 over the classes in gold or prediction (scikit-learn's `average="macro"`)."""
     return float(c.macro_f1(_class_counts(gold, predicted)))
+
+
+def positive_f1(gold: Sequence[str], predicted: Sequence[str | None], positive: str) -> float:
+    """F1 of one class (GAD's `1`); 0 where it is neither in gold nor predicted."""
+    labels = sorted({positive, *gold, *(label for label in predicted if label is not None)})
+    counts = label_counts([(label,) for label in gold], predicted, labels).sum(axis=0)
+    return float(c.f1(counts[labels.index(positive)]))
+
+
+def label_set_scores(
+    gold: Sequence[Collection[str]],
+    predicted: Sequence[Collection[str]],
+    labels: Sequence[str],
+    documents: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """F1 values of label sets, of documents (the union of their examples) and of examples; see `multilabel_table`.
+
+    Args:
+        gold: the labels of each example.
+        predicted: its predicted labels.
+        labels: the label set; macro values are means over all of it.
+        documents: the document of each example; by default each is its own.
+    """
+    names = [str(index) for index in range(len(gold))] if documents is None else documents
+    total = multilabel_table(label_matrix(gold, labels), label_matrix(predicted, labels), names).total()
+    return {name: float(value(total)) for name, value in METRICS.items()}
 
 
 def _class_counts(gold: Sequence[str], predicted: Sequence[str | None]) -> FloatArray:

@@ -56,7 +56,8 @@ class TokenCounts(_Model):
 
 
 class TaskTokenCounts(TokenCounts):
-    """A task's tokens; `supervised` carry a label, `unique` is one pass over the training examples."""
+    """A task's tokens; `supervised` carry a label (span NER: the cells of its band), `unique` is one pass over the
+    training examples."""
 
     supervised: NonNegativeInt
     unique: NonNegativeInt
@@ -83,7 +84,10 @@ class MetricValue(_Model):
 
 
 class TaskMetrics(_Model):
-    """All values of a task; `majority` is the primary metric's value for the trivial predictor."""
+    """All values of a task; `majority` is the primary metric's value for the trivial predictor.
+
+    A multi-label task also has `threshold`, by which it decided, and `threshold_from`: `validation` or `default`.
+    """
 
     primary: str
     values: dict[str, MetricValue]

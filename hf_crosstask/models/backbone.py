@@ -86,15 +86,17 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_backbone(source: Source, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model body without a head, from safetensors only, in `dtype`."""
+def load_backbone(
+    source: Source, config: PretrainedConfig, dtype: torch.dtype, architecture: Any = AutoModel
+) -> PreTrainedModel:
+    """The model body without a head (or another `architecture`), from safetensors only, in `dtype`."""
     if is_causal(config):
         config.use_cache = False
     arguments = source._hub_arguments()
     if source.attention is not None:
         arguments["attn_implementation"] = source.attention
     try:
-        return AutoModel.from_pretrained(
+        return architecture.from_pretrained(
             source.name_or_path, config=config, dtype=dtype, use_safetensors=True, **arguments
         )
     except (OSError, ValueError) as error:

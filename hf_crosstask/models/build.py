@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterable
 
 import torch
@@ -13,11 +13,32 @@ from hf_crosstask.encoding.tags import ner_tags
 from hf_crosstask.errors import InputError
 from hf_crosstask.models.adapters import LoraSettings, add_lora
 from hf_crosstask.models.backbone import Source, is_causal, load_backbone, take_pooler
-from hf_crosstask.models.heads import RelationHead, SequenceHead, TaskHead, TokenHead
+from hf_crosstask.models.heads import (
+    ChoiceHead,
+    MultilabelHead,
+    RankingHead,
+    RelationHead,
+    ScoreHead,
+    SequenceHead,
+    TaskHead,
+    TokenHead,
+)
+from hf_crosstask.models.language import language_head, load_language_model
 from hf_crosstask.models.layouts import head_layout
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.models.precision import Precision
+from hf_crosstask.models.span_head import SpanHead
 from hf_crosstask.tasks.card import TaskCard
+from hf_crosstask.tasks.schema import TaskType
+
+#: Heads that read one state of a sequence: one output a label, or one score.
+_SEQUENCE_HEADS: dict[TaskType, type[SequenceHead]] = {
+    "classification": SequenceHead,
+    "multilabel": MultilabelHead,
+    "similarity": ScoreHead,
+    "multiple_choice": ChoiceHead,
+    "ranking": RankingHead,
+}
 
 
 def build_model(
@@ -44,19 +65,26 @@ def build_model(
     Raises:
         InputError: the backbone cannot be loaded, or a task type has no head.
     """
-    backbone = load_backbone(source, config, precision.frozen_dtype if lora else torch.float32)
+    cards = list(cards)
+    dtype = precision.frozen_dtype if lora else torch.float32
+    language_model = None
+    if any(card.formulation != "head" for card in cards):
+        language_model = load_language_model(source, config, dtype, trains=lora is None)
+    # PEFT puts the adapter's layers into the body in place: the language model around it has them too.
+    backbone = language_model.base_model if language_model is not None else load_backbone(source, config, dtype)
     pooler = take_pooler(backbone)
     set_seed(seed)
     body = add_lora(backbone, lora) if lora else backbone
     heads = {card.name: _seeded_head(card, config, pooler, head_dropout, seed) for card in cards}
-    return MultiTaskModel(body, heads)
+    return MultiTaskModel(body, heads, language_model)
 
 
 def _seeded_head(
     card: TaskCard, config: PretrainedConfig, pooler: nn.Linear | None, dropout: float, seed: int
 ) -> TaskHead:
+    digest = hashlib.sha256(f"{seed}/{card.name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed << 32 | zlib.crc32(card.name.encode()))
+        torch.manual_seed(int.from_bytes(digest[:4], "little"))  # the CPU generator uses no more than 32 bits
         return build_head(card, config, pooler=pooler, dropout=dropout)
 
 
@@ -68,16 +96,20 @@ def build_head(
     Raises:
         InputError: the task type has none.
     """
+    if card.formulation != "head":
+        return language_head(card)
     size, std = config.hidden_size, getattr(config, "initializer_range", 0.02)
     if card.type == "ner":
         return TokenHead(size, len(ner_tags(card.labels)), dropout=dropout, std=std)
+    if card.type == "span_ner":
+        return SpanHead(size, len(card.labels), card.reach, dropout=dropout, std=std)
     if card.type == "relation":
         return RelationHead(size, len(card.labels), dropout=dropout, std=std)
-    if card.type == "classification":
+    if card.type in _SEQUENCE_HEADS:
         layout = head_layout(config, "sequence")
-        return SequenceHead(
+        return _SEQUENCE_HEADS[card.type](
             size,
-            len(card.labels),
+            len(card.labels) if card.type in ("classification", "multilabel") else 1,
             causal=is_causal(config),
             dropout=dropout,
             std=std,

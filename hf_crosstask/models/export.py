@@ -1,7 +1,9 @@
 """Exporting what a task learned so that it loads without this library.
 
-NER and classification tasks become ONE plain PEFT adapter each, head included, for transformers' own task classes:
-`AutoPeftModelForTokenClassification` / `…ForSequenceClassification` and `pipeline(...)`.
+NER tasks and tasks whose head reads one state of a sequence (classes, label sets, scores) become ONE plain PEFT adapter
+each, head included, for transformers' own task classes: `AutoPeftModelForTokenClassification` /
+`…ForSequenceClassification` and `pipeline(...)`. What an adapter folder cannot say (label names, problem type) its README
+passes to `from_pretrained`.
 """
 
 from __future__ import annotations
@@ -17,12 +19,18 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_crosstask.atomic import write_json, write_text
 from hf_crosstask.encoding.tags import ner_tags
+from hf_crosstask.models.export_language import export_language_adapter
 from hf_crosstask.models.heads import SequenceHead, TaskHead, TokenHead
 from hf_crosstask.models.layouts import HeadLayout, head_layout
 from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.tasks import schema
 from hf_crosstask.tasks.card import TaskCard
 
 _ROOT = "base_model.model."
+
+#: Task types with one output, and how a pipeline should turn it into a score.
+_SCORED: dict[schema.TaskType, str] = {"similarity": "none", "ranking": "sigmoid", "multiple_choice": "none"}
+_PAIR = '{"text": "…", "text_pair": "…"}'
 
 
 def export_task_adapter(
@@ -48,6 +56,8 @@ def export_task_adapter(
     Returns:
         The folder; None where transformers has no class for the task (relations) or the backbone has no adapter.
     """
+    if card.formulation != "head":
+        return export_language_adapter(model, card, folder, tokenizer=tokenizer, base_model=base_model)
     head = model.head(card.name)
     layout = _layout(model, head)
     if layout is None or not isinstance(model.backbone, PeftModel):
@@ -79,6 +89,8 @@ def export_task_adapter(
 
 def label_names(card: TaskCard) -> list[str]:
     """What each output of a task's head means."""
+    if card.type in _SCORED:
+        return ["score"]
     return ner_tags(card.labels) if card.type == "ner" else list(card.labels)
 
 
@@ -106,9 +118,10 @@ def _readme(card: TaskCard, head: nn.Module, base_model: str) -> str:
         if isinstance(head, TokenHead)
         else ("SequenceClassification", "text-classification")
     )
+    problem, call, meaning = _usage(card)
     return f"""# {card.name}: adapter on {base_model}
 
-A plain PEFT adapter, head included, trained with hf_crosstask.
+A plain PEFT adapter, head included, trained with hf_crosstask. {meaning}
 
 ```python
 import json
@@ -119,10 +132,32 @@ from transformers import AutoTokenizer, pipeline
 folder = "."  # this folder
 labels = json.load(open(f"{{folder}}/labels.json"))
 model = AutoPeftModelFor{kind}.from_pretrained(
-    folder, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={{n: i for i, n in enumerate(labels)}}
+    folder,
+    num_labels=len(labels),
+    id2label=dict(enumerate(labels)),
+    label2id={{n: i for i, n in enumerate(labels)}},{problem}
 )
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = model.merge_and_unload().eval()
-print(pipeline("{pipeline}", model=model, tokenizer=tokenizer)("…"))
+print(pipeline("{pipeline}", model=model, tokenizer=tokenizer)({call}))
 ```
 """
+
+
+def _usage(card: TaskCard) -> tuple[str, str, str]:
+    """A further argument of `from_pretrained`, the arguments of the pipeline, and what its numbers mean."""
+    low, high = card.score_range
+    meanings: dict[schema.TaskType, str] = {
+        "multilabel": "Every label has a probability of its own; the label holds where that reaches the threshold in the "
+        "run's result.json (tasks.<name>.metrics.threshold).",
+        "similarity": f"The score runs from 0 to 1, for {low:g} to {high:g} of the data.",
+        "ranking": "The score is the probability that the candidate (`text_pair`) is relevant to the query (`text`).",
+        "multiple_choice": "Score every choice (`text_pair`) of a question (`text`); the highest score is the answer.",
+    }
+    if card.type == "multilabel":
+        problem, call = "multi_label_classification", '"…", top_k=None, function_to_apply="sigmoid"'
+    elif card.type in _SCORED:
+        problem, call = "regression", f'{_PAIR}, function_to_apply="{_SCORED[card.type]}"'
+    else:
+        return "", '"…"', ""
+    return f'\n    problem_type="{problem}",', call, meanings[card.type]

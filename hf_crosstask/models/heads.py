@@ -4,6 +4,10 @@
 |---|---|---|---|
 | `TokenHead` | every token's state | [B, L, tags] | `…ForTokenClassification` |
 | `SequenceHead` | first token's (encoder) or last token's (decoder) state | [B, labels] | `…ForSequenceClassification` |
+| `MultilabelHead` | as `SequenceHead` | [B, labels] | the same, `problem_type="multi_label_classification"` |
+| `ScoreHead` | as `SequenceHead` | [B, 1] | the same, `num_labels=1` (`problem_type="regression"`) |
+| `ChoiceHead`, `RankingHead` | as `SequenceHead`, each sequence of a row by itself | [N, 1] | the same, `num_labels=1` |
+| `SpanHead` (`span_head.py`) | states of words | [B, W, reach, links] | none (Li et al. 2022, `encoding/links.py`) |
 | `RelationHead` | states at the two entity markers, concatenated | [B, labels] | none (Baldini Soares et al. 2019, §3.2) |
 """
 
@@ -11,7 +15,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, softplus
 
 IGNORED = -100
 
@@ -90,6 +94,60 @@ class SequenceHead(TaskHead):
         if self.dropout_first:
             state = self.dropout(state)
         return self.output(self.dropout(torch.tanh(self.dense(state))))
+
+
+class MultilabelHead(SequenceHead):
+    """Any number of labels per input: one logit each, a label holds where its sigmoid reaches a threshold."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy summed over the labels [B, labels] (1 or 0), mean over the rows, in fp32.
+
+        Summed, so that a row is one decision on a label set, as a row of classification is one on a class.
+        """
+        return binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum") / len(labels)
+
+
+class ScoreHead(SequenceHead):
+    """One number per input."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean squared error of logits [B, 1] against scores [B], in fp32."""
+        return mse_loss(logits.float().squeeze(-1), labels.float())
+
+
+class ChoiceHead(SequenceHead):
+    """One score per choice; the loss is the cross-entropy of a softmax over the choices of a question [B, S]."""
+
+
+class RankingHead(SequenceHead):
+    """One score per candidate of a query: its logit of being relevant."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the rows of a pointwise and a pairwise term, in fp32.
+
+        Pointwise: binary cross-entropy of each candidate's relevance (in [0, 1]), mean over the row's candidates; it
+        teaches where the line between relevant and not lies, also to candidates that stand alone. Pairwise (RankNet,
+        Burges et al. 2005): `log(1 + exp(s_j - s_i))`, mean over the row's pairs of which i is more relevant than j;
+        rows without such a pair have none.
+
+        Args:
+            logits: [B, S] scores of each row's candidates.
+            labels: [B, S] their relevance; -100 where a row has no candidate.
+        """
+        scores, relevance = logits.float(), labels.float()
+        real = relevance != IGNORED
+        relevance = torch.where(real, relevance, 0.0)
+        scores = torch.where(real, scores, 0.0)
+        each = binary_cross_entropy_with_logits(scores, relevance, reduction="none")
+        pointwise = _masked_mean(each, real, dims=(1,))
+        ordered = (relevance[:, :, None] > relevance[:, None, :]) & real[:, :, None] & real[:, None, :]
+        pairwise = _masked_mean(softplus(scores[:, None, :] - scores[:, :, None]), ordered, dims=(1, 2))
+        return (pointwise + pairwise).mean()
+
+
+def _masked_mean(values: Tensor, mask: Tensor, *, dims: tuple[int, ...]) -> Tensor:
+    """Mean over `dims` where the mask holds; 0 where it holds nowhere."""
+    return torch.where(mask, values, 0.0).sum(dims) / mask.sum(dims).clamp(min=1)
 
 
 class RelationHead(TaskHead):

@@ -16,6 +16,8 @@ from transformers.utils import ModelOutput
 
 from hf_crosstask.errors import InputError, unknown_name
 from hf_crosstask.models.heads import TaskHead
+from hf_crosstask.models.language import LanguageHead
+from hf_crosstask.models.lists import present_sequences, scores_by_row
 
 
 @dataclass
@@ -24,7 +26,8 @@ class TaskOutput(ModelOutput):
 
     Attributes:
         loss: mean over the batch's labelled items; None without labels.
-        logits: [B, L, tags] for token tasks, [B, labels] for others; fp32.
+        logits: [B, L, tags] for token tasks, [B, W, reach, links] for span NER, [B, labels] for others, [B, S] (one
+            score a sequence) for rows of several sequences; of language heads what they say; fp32.
     """
 
     loss: Tensor | None = None
@@ -38,11 +41,20 @@ class MultiTaskModel(nn.Module):
         backbone: a `PreTrainedModel` body or a `PeftModel` around one; called with `input_ids`, `attention_mask` and,
             where the tokenizer makes them, `token_type_ids`.
         heads: one head per task name.
+        language_model: the model around the backbone's body, for tasks with a language head. Of it, only the output
+            layer is registered here: the rest is the backbone.
     """
 
-    def __init__(self, backbone: PreTrainedModel | PeftModel, heads: Mapping[str, TaskHead]):
+    def __init__(
+        self,
+        backbone: PreTrainedModel | PeftModel,
+        heads: Mapping[str, TaskHead],
+        language_model: PreTrainedModel | None = None,
+    ):
         super().__init__()
         self.backbone = backbone
+        self.lm_head = None if language_model is None else language_model.get_output_embeddings()
+        self._language_model = (language_model,)  # a tuple hides it from torch, which would register it a second time
         self.heads = nn.ModuleDict()
         for task, head in heads.items():
             if hasattr(self.heads, task):
@@ -57,6 +69,23 @@ class MultiTaskModel(nn.Module):
     def tasks(self) -> tuple[str, ...]:
         return tuple(self.heads)
 
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The causal language model whose body is the backbone, adapter included; `generate` is its own.
+
+        Raises:
+            ValueError: the model was built without.
+        """
+        (language_model,) = self._language_model
+        if language_model is None:
+            raise ValueError("this model was built without its language-model head: none of its tasks needs it")
+        return language_model
+
+    @property
+    def _no_split_modules(self) -> Any:
+        """The layers that FSDP's automatic wrapping shards: the backbone's."""
+        return self.backbone._no_split_modules
+
     def forward(
         self,
         input_ids: Tensor,
@@ -65,18 +94,33 @@ class MultiTaskModel(nn.Module):
         labels: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         entity_positions: Tensor | None = None,
+        word_positions: Tensor | None = None,
+        completion_mask: Tensor | None = None,
     ) -> TaskOutput:
         """Logits of one task for a batch [B, L] of that task's examples, and the mean loss where labels are given.
 
+        A batch [B, S, L] has several sequences a row; its head gives one score for each (see `models.lists`).
+
         Args:
             task: the head to use; may be left out where there is one head only.
+            entity_positions: [B, 2] tokens at which a relation's two entities are read.
+            word_positions: [B, W] tokens at which words are read (span NER).
+            completion_mask: [B, S, L] 1 on the tokens of a choice whose likelihood counts.
         """
         head = self.head(task)
+        if isinstance(head, LanguageHead):
+            return TaskOutput(*head.read(self.language_model, input_ids, attention_mask, labels, completion_mask))
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
+        present = present_sequences(attention_mask) if input_ids.dim() == 3 else None
+        if present is not None:
+            inputs = {name: values[present] for name, values in inputs.items()}
         hidden = self.backbone(**inputs).last_hidden_state
-        logits = head(hidden, attention_mask, entity_positions)
+        positions = entity_positions if word_positions is None else word_positions
+        logits = head(hidden, inputs["attention_mask"], positions)
+        if present is not None:
+            logits = scores_by_row(logits, present)
         return TaskOutput(loss=None if labels is None else head.loss(logits, labels), logits=logits.float())
 
     def head(self, task: str | None = None) -> TaskHead:
@@ -120,12 +164,14 @@ class MultiTaskModel(nn.Module):
         if isinstance(self.backbone, PeftModel):
             self.backbone.save_pretrained(str(folder / "adapters"), safe_serialization=True)
         else:
-            self.backbone.save_pretrained(str(folder / "model"))
+            (language_model,) = self._language_model
+            (self.backbone if language_model is None else language_model).save_pretrained(str(folder / "model"))
         heads = folder / "heads"
         heads.mkdir(parents=True, exist_ok=True)
         for task, head in self.heads.items():
             state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-            save_file(state, heads / f"{task}.safetensors", metadata={"format": "pt"})
+            if state:  # language heads have none
+                save_file(state, heads / f"{task}.safetensors", metadata={"format": "pt"})
 
 
 @torch.no_grad()

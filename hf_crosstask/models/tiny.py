@@ -126,7 +126,7 @@ def _is_complete(path: Path, fingerprint: str) -> bool:
         return manifest["fingerprint"] == fingerprint and all(
             file_sha256(path / name) == digest for name, digest in manifest["files"].items()
         )
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError):  # missing, not JSON, or of another layout
         return False
 
 

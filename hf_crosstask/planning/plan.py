@@ -73,6 +73,7 @@ class TrainingPlan:
         step_starts: [steps + 1] bounds of each step among the micro-batches.
         target_tokens: forward tokens the budget asked for.
         parameters: what the plan was made from, besides the lengths.
+        shapes: per task whose rows hold several sequences, [n, 2] their number and the tokens of the longest.
     """
 
     tasks: tuple[str, ...]
@@ -83,6 +84,7 @@ class TrainingPlan:
     step_starts: Ints = field(repr=False)
     target_tokens: int
     parameters: Mapping[str, Any]
+    shapes: Mapping[str, Ints] = field(default_factory=dict, repr=False)
 
     @property
     def num_steps(self) -> int:
@@ -101,7 +103,8 @@ class TrainingPlan:
     @cached_property
     def batch_padded(self) -> Ints:
         """[micro-batches] tokens computed, padding included."""
-        return np.maximum.reduceat(self._visit_lengths, self.batch_starts[:-1]) * np.diff(self.batch_starts)
+        (sequences, longest), starts = self._visit_shapes.T, self.batch_starts[:-1]
+        return np.add.reduceat(sequences, starts) * np.maximum.reduceat(longest, starts)
 
     @cached_property
     def tokens_after_step(self) -> Ints:
@@ -140,6 +143,7 @@ class TrainingPlan:
         )
         for array in (
             *(self.lengths[task] for task in self.tasks),
+            *(self.shapes[task].ravel() for task in self.tasks if task in self.shapes),
             self.examples,
             self.batch_starts,
             self.batch_tasks,
@@ -206,12 +210,20 @@ class TrainingPlan:
 
     @cached_property
     def _visit_lengths(self) -> Ints:
+        return self._of_visits(self.lengths)
+
+    @cached_property
+    def _visit_shapes(self) -> Ints:
+        return self._of_visits({task: _shape(self.lengths[task], self.shapes.get(task)) for task in self.tasks})
+
+    def _of_visits(self, values: Mapping[str, Ints]) -> Ints:
+        """[visits, …] what each task's rows have."""
         visit_tasks = np.repeat(self.batch_tasks, np.diff(self.batch_starts))
-        lengths = np.empty(len(self.examples), np.int64)
+        collected = np.empty((len(self.examples), *values[self.tasks[0]].shape[1:]), np.int64)
         for index, task in enumerate(self.tasks):
             mine = visit_tasks == index
-            lengths[mine] = self.lengths[task][self.examples[mine]]
-        return lengths
+            collected[mine] = values[task][self.examples[mine]]
+        return collected
 
     def _after_step(self, per_batch: Ints) -> Ints:
         steps = np.repeat(np.arange(self.num_steps), np.diff(self.step_starts))
@@ -228,6 +240,7 @@ def plan(
     tokens_per_step: int = 4096,
     micro_batch_tokens: int | None = None,
     seed: int = 0,
+    shapes: Mapping[str, ArrayLike] | None = None,
 ) -> TrainingPlan:
     """Plan a whole run.
 
@@ -239,13 +252,15 @@ def plan(
         micro_batch_tokens: padded tokens that one forward pass may hold; `tokens_per_step` by default.
         seed: of example order. A task's schedule depends on the seed, its name, its examples, its tokens and the number
             of steps, not on the other tasks: a single-task run of as many tokens in as many steps is the same.
+        shapes: per task, [n, 2] the number of sequences of every example and the tokens of its longest; by default an
+            example is one sequence. All sequences of a micro-batch are padded to the longest of them.
 
     Raises:
         PlanError: no examples, an example longer than a micro-batch or a step, or a budget that cannot be met.
     """
     mixing = mixing or Mixing()
     micro_batch_tokens = tokens_per_step if micro_batch_tokens is None else micro_batch_tokens
-    lengths = _checked_lengths(lengths_by_task, tokens_per_step, micro_batch_tokens)
+    lengths, own_shapes = _checked_lengths(lengths_by_task, shapes or {}, tokens_per_step, micro_batch_tokens)
     tasks = tuple(lengths)
     totals = {task: int(lengths[task].sum()) for task in tasks}
     target = budget.total_tokens(sum(totals.values()), tokens_per_step)
@@ -265,11 +280,11 @@ def plan(
     schedule = []
     for task, (visits, epochs) in _visits_by_task(lengths, quotas, seed).items():
         if len(visits):
-            index = tasks.index(task)
+            index, shape = tasks.index(task), _shape(lengths[task], own_shapes.get(task))
             schedule += [
                 (step, index, batch)
-                for step, chunk in _chunks(lengths[task], visits, epochs, steps, task, seed)
-                for batch in _micro_batches(chunk, lengths[task], micro_batch_tokens)
+                for step, chunk in _chunks(lengths[task], shape[:, 1], visits, epochs, steps, task, seed)
+                for batch in _micro_batches(chunk, lengths[task], shape, micro_batch_tokens)
             ]
     schedule.sort(key=lambda item: item[:2])
     step_of_batch = _filled_steps([step for step, _, _ in schedule], steps, exact=budget.steps is not None)
@@ -295,6 +310,7 @@ def plan(
             "micro_batch_tokens": micro_batch_tokens,
             "seed": seed,
         },
+        shapes=own_shapes,
     )
 
 
@@ -316,28 +332,44 @@ def assign_to_processes(padded: Sequence[int], processes: int) -> list[int]:
     return owner
 
 
+def _shape(lengths: Ints, shape: Ints | None) -> Ints:
+    """[n, 2] sequences of each example and the tokens of its longest; without `shape`, each is one sequence."""
+    return np.stack([np.ones_like(lengths), lengths], axis=1) if shape is None else shape
+
+
 def _checked_lengths(
-    lengths_by_task: Mapping[str, ArrayLike], tokens_per_step: int, micro_batch_tokens: int
-) -> dict[str, Ints]:
+    lengths_by_task: Mapping[str, ArrayLike],
+    shapes: Mapping[str, ArrayLike],
+    tokens_per_step: int,
+    micro_batch_tokens: int,
+) -> tuple[dict[str, Ints], dict[str, Ints]]:
+    """Lengths of every task, and the shapes of those whose examples are not all one sequence."""
     if not lengths_by_task:
         raise PlanError("no task to plan")
     if micro_batch_tokens < 1 or tokens_per_step < 1:
         raise PlanError("tokens_per_step and micro_batch_tokens must be positive")
-    lengths = {}
+    lengths, own_shapes = {}, {}
     for task, values in lengths_by_task.items():
         array = np.asarray(values, dtype=np.int64)
         if array.ndim != 1 or not len(array):
             raise PlanError(f"task {task} has no training examples")
         if array.min() < 1:
             raise PlanError(f"task {task}: example {int(array.argmin())} has no tokens")
-        for name, limit in (("micro_batch_tokens", micro_batch_tokens), ("tokens_per_step", tokens_per_step)):
-            if array.max() > limit:
+        shape = np.asarray(shapes[task], dtype=np.int64) if task in shapes else _shape(array, None)
+        if shape.shape != (len(array), 2):
+            raise PlanError(f"task {task}: {len(array)} examples, but shapes of {list(shape.shape)}")
+        padded = shape.prod(axis=1)
+        limits = (("micro_batch_tokens", micro_batch_tokens, padded), ("tokens_per_step", tokens_per_step, array))
+        for name, limit, sizes in limits:
+            if sizes.max() > limit:
                 raise PlanError(
-                    f"task {task}: example {int(array.argmax())} has {int(array.max())} tokens, more than {name} = "
+                    f"task {task}: example {int(sizes.argmax())} has {int(sizes.max())} tokens, more than {name} = "
                     f"{limit}. Raise training.{name} or lower model.max_length."
                 )
         lengths[task] = array
-    return lengths
+        if not np.array_equal(shape, _shape(array, None)):
+            own_shapes[task] = shape
+    return lengths, own_shapes
 
 
 def _generator(seed: int, task: str, *numbers: int) -> np.random.Generator:
@@ -378,12 +410,17 @@ def _visits(lengths: Ints, quota: int, task: str, seed: int) -> tuple[Ints, Ints
     return np.concatenate(visits), epochs
 
 
-def _chunks(lengths: Ints, visits: Ints, epochs: Ints, steps: int, task: str, seed: int) -> list[tuple[int, Ints]]:
-    """`(step, rows)` of every chunk of one task: similar lengths inside a chunk, random order over an epoch."""
+def _chunks(
+    lengths: Ints, longest: Ints, visits: Ints, epochs: Ints, steps: int, task: str, seed: int
+) -> list[tuple[int, Ints]]:
+    """`(step, rows)` of every chunk of one task: similar lengths inside a chunk, random order over an epoch.
+
+    `longest` is what rows are padded by: the length itself, or that of the longest of a row's sequences.
+    """
     tokens = lengths[visits]
     total = int(tokens.sum())
     window = max(_WINDOW_EXAMPLES, round(_WINDOW_CHUNKS * len(visits) / steps))
-    order = _sorted_in_windows(tokens, epochs, window)
+    order = _sorted_in_windows(longest[visits], epochs, window)
     visits, epochs, tokens = visits[order], epochs[order], tokens[order]
     ends = np.cumsum(tokens)
     count = max(1, min(steps, len(visits)))
@@ -435,18 +472,18 @@ def _ordered_chunks(sizes: Ints, epochs: Ints, generator: np.random.Generator) -
     return ordered
 
 
-def _micro_batches(chunk: Ints, lengths: Ints, limit: int) -> list[Ints]:
+def _micro_batches(chunk: Ints, lengths: Ints, shape: Ints, limit: int) -> list[Ints]:
     """Cut a chunk into the fewest equal parts whose padded size fits `limit`."""
     tokens = lengths[chunk]
-    if len(chunk) * int(tokens.max()) <= limit:
+    sequences, longest = shape[chunk].T
+    if int(sequences.sum() * longest.max()) <= limit:
         return [chunk]
     ends = np.cumsum(tokens)
     parts = max(2, -(-int(ends[-1]) // limit))
     while True:
         part = ((2 * ends - tokens) * parts) // (2 * int(ends[-1]))
         starts = np.flatnonzero(np.diff(part, prepend=-1))
-        sizes = np.diff(np.append(starts, len(chunk)))
-        if (np.maximum.reduceat(tokens, starts) * sizes).max() <= limit:
+        if (np.maximum.reduceat(longest, starts) * np.add.reduceat(sequences, starts)).max() <= limit:
             return np.split(chunk, starts[1:])
         parts += 1
 

@@ -1,7 +1,6 @@
-"""Running a recipe: prepare, train, evaluate, record."""
+"""Running a recipe: look at its data, prepare, train, evaluate, record.
+
+Each verb is imported from its own module, `run.train` and `run.inspect_data`: looking at data needs no trainer.
+"""
 
 from __future__ import annotations
-
-from hf_crosstask.run.train import train
-
-__all__ = ["train"]

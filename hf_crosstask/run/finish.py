@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import shutil
 import sys
@@ -29,7 +30,9 @@ from hf_crosstask.evaluation.table import render
 from hf_crosstask.models.export import export_task_adapter
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.models.precision import Precision
+from hf_crosstask.run.generating import generate_answers
 from hf_crosstask.run.prepare import Prepared
+from hf_crosstask.run.thresholds import choose_thresholds
 from hf_crosstask.tasks.audit import AuditSpec
 from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
@@ -41,10 +44,16 @@ def finish(trainer: MultiTaskTrainer, prepared: Prepared, precision: Precision, 
     if main:
         _save_model(trainer, prepared, run_dir)
     split = prepared.recipe.evaluation.split
+    trainer.compute_metrics = None  # those of the validation split; what is predicted from here on is scored below
+    thresholds = choose_thresholds(trainer, prepared)
     outputs: Any = trainer.predict({task: splits[split].dataset for task, splits in prepared.encoded.items()})
+    answers = generate_answers(trainer, prepared, split)
     ledger = trainer.ledger.by_task()
     losses = trainer.accounts.mean_losses()
-    metrics = {task: _score(prepared, task, output, run_dir, main=main) for task, output in outputs.items()}
+    metrics = {
+        task: _score(prepared, task, output, run_dir, thresholds.get(task), answers.get(task), main=main)
+        for task, output in outputs.items()
+    }
     result = _result(trainer, prepared, precision, ledger, losses, metrics)
     if main:
         write_text(run_dir / "README.md", _readme(prepared, result))
@@ -71,10 +80,25 @@ def _save_model(trainer: MultiTaskTrainer, prepared: Prepared, run_dir: Path) ->
         )
 
 
-def _score(prepared: Prepared, task: str, output: PredictionOutput, run_dir: Path, *, main: bool) -> TaskMetrics:
+def _score(
+    prepared: Prepared,
+    task: str,
+    output: PredictionOutput,
+    run_dir: Path,
+    threshold: float | None,
+    answers: list[str] | None,
+    *,
+    main: bool,
+) -> TaskMetrics:
     settings = prepared.recipe.evaluation
     scorer = prepared.scorer(task, settings.split)
-    predictions = scorer.decode(output.predictions)
+    decision: dict[str, Any] = {}
+    if threshold is not None:
+        scorer = scorer.with_threshold(threshold)
+    if scorer.threshold is not None:
+        decision = {"threshold": scorer.threshold, "threshold_from": "default" if threshold is None else "validation"}
+    logits = output.predictions
+    predictions = scorer.decode(logits) if answers is None else scorer.read(answers, logits)
     if main:
         predictions.to_parquet(run_dir / "predictions" / f"{task}.parquet")
     primary = prepared.data[task].card.primary_metric
@@ -87,6 +111,7 @@ def _score(prepared: Prepared, task: str, output: PredictionOutput, run_dir: Pat
             level=settings.confidence,
         ),
         majority=scorer.majority()[primary],
+        **decision,
     )
 
 
@@ -115,7 +140,7 @@ def _result(
             ),
             epochs=counted["tokens"] / unique,
             metrics=metrics[task],
-            loss=losses[task],
+            loss=_finite(losses[task]),
             encoding={split: each.report.as_dict() for split, each in prepared.encoded[task].items()},
             dropped=data.dropped,
             lost_gold=data.lost_gold,
@@ -141,7 +166,7 @@ def _result(
         train=TrainResult(
             steps=trainer.state.global_step,
             runtime_s=seconds,
-            loss=sum(losses[task] * row["tokens"] for task, row in ledger.items()) / max(1, total),
+            loss=_finite(sum(losses[task] * row["tokens"] for task, row in ledger.items()) / max(1, total)),
             tokens_per_s=total / seconds if seconds else 0.0,
             peak_memory_bytes=_peak_memory(trainer),
             stopped=None if completed else "early_stopping",
@@ -166,6 +191,11 @@ def _audit(prepared: Prepared) -> dict[str, Any] | None:
         "leaks": [pair.model_dump(mode="json") for pair in prepared.audited.report.leaks()],
         "purged": purged.model_dump(mode="json") if purged else None,
     }
+
+
+def _finite(value: float) -> float | None:
+    """The value; None where it is not a number (the training diverged), which JSON cannot hold."""
+    return value if math.isfinite(value) else None
 
 
 def _match(trainer: MultiTaskTrainer, counted: int) -> MatchResult | None:

@@ -10,8 +10,9 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from hf_crosstask.atomic import json_fingerprint
 from hf_crosstask.encoding.encode import EncodedTask, encode_task
+from hf_crosstask.encoding.prompts import written_out
 from hf_crosstask.errors import InputError
-from hf_crosstask.evaluation.scorer import Scorer, build_scorer
+from hf_crosstask.evaluation.scorer import WITH_THRESHOLD, Scorer, build_scorer
 from hf_crosstask.models.backbone import Source, is_causal, load_config, load_tokenizer
 from hf_crosstask.models.tiny import build_tiny, is_tiny
 from hf_crosstask.planning.budget import Budget
@@ -21,7 +22,7 @@ from hf_crosstask.recipe import Recipe
 from hf_crosstask.tasks.audit import Audited, apply_policy
 from hf_crosstask.tasks.load import TaskData, load_task
 from hf_crosstask.training.matching import Reference, read_reference
-from hf_crosstask.training.rows import token_lengths
+from hf_crosstask.training.rows import row_shapes, token_lengths
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,11 @@ class Prepared:
         """The scorer of one split of one task."""
         data = self.data[task]
         return build_scorer(
-            data.card, data.splits[split], self.encoded[task][split].dataset, data.lost_gold.get(split, {})
+            data.card,
+            data.splits[split],
+            self.encoded[task][split].dataset,
+            data.lost_gold.get(split, {}),
+            train=data.splits["train"],
         )
 
 
@@ -106,13 +111,14 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
                 long_inputs=recipe.model.long_inputs,
                 split=split,
             )
-            for split in dict(needed)
+            for split in dict.fromkeys([*dict(needed), *(["validation"] if chooses_threshold(recipe, each) else [])])
         }
         for task, each in data.items()
     }
     training = recipe.training
     training_plan = plan(
         {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()},
+        shapes={task: row_shapes(splits["train"].dataset, task) for task, splits in encoded.items()},
         budget=_budget(recipe, reference),
         mixing=mixing(recipe),
         tokens_per_step=training.tokens_per_step,
@@ -143,6 +149,14 @@ def mixing(recipe: Recipe) -> Mixing:
 def evaluates_in_training(recipe: Recipe) -> bool:
     """Whether the validation splits are scored during training."""
     return getattr(recipe.training, "eval_strategy", None) not in (None, "no")
+
+
+def chooses_threshold(recipe: Recipe, data: TaskData) -> bool:
+    """Whether the task decides by a threshold that its validation split chooses (see `run.thresholds`)."""
+    split = "validation"
+    if data.card.formulation != "head":
+        return False
+    return data.card.type in WITH_THRESHOLD and split in data.splits and recipe.evaluation.split != split
 
 
 def _budget(recipe: Recipe, reference: Reference | None) -> Budget:
@@ -186,3 +200,6 @@ def _texts(data: Mapping[str, TaskData]) -> Iterator[str]:
         train = each.splits["train"]
         yield from train["text"][:]
         yield from (text for text in train["text_pair"][:] if text)
+        yield from (choice for choices in train["choices"][:] for choice in choices)
+        if each.card.formulation != "head":
+            yield from written_out(each.card, train)

@@ -27,6 +27,7 @@ from hf_crosstask.planning.plan import assign_to_processes
 from hf_crosstask.planning.table import print_plan
 from hf_crosstask.recipe import Recipe
 from hf_crosstask.run.finish import finish
+from hf_crosstask.run.generating import is_generative, refuse_sharded_generation
 from hf_crosstask.run.prepare import Prepared, evaluates_in_training, prepare
 from hf_crosstask.training.arguments import (
     MACRO_SCORE,
@@ -60,7 +61,7 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
     """
     _quieten_libraries()
     run_dir = Path(recipe.output_dir).expanduser()
-    base = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
+    base: dict[str, Any] = {"output_dir": str(run_dir), "use_cpu": _use_cpu(recipe)}
     probe = MultiTaskTrainingArguments(**base)  # starts the process group: who prepares first is known from here on
     main = probe.process_index == 0
     if dry_run:
@@ -147,7 +148,7 @@ def build_trainer(prepared: Prepared, precision: Precision, base: Mapping[str, A
         callbacks.append(EarlyStoppingCallback(recipe.training.early_stopping_patience))
     validates = evaluates_in_training(recipe)
     trainer_class = TokenBudgetTrainer if controlled else MultiTaskTrainer
-    return trainer_class(
+    trainer = trainer_class(
         model=model,
         args=arguments,
         train_dataset={task: splits["train"].dataset for task, splits in prepared.encoded.items()},
@@ -156,11 +157,20 @@ def build_trainer(prepared: Prepared, precision: Precision, base: Mapping[str, A
         ),
         processing_class=prepared.tokenizer,
         compute_metrics=(
-            {task: _metrics(prepared.scorer(task, "validation")) for task in prepared.encoded} if validates else None
+            {task: _metrics(prepared.scorer(task, "validation")) for task in _scored_in_training(prepared)}
+            if validates
+            else None
         ),
         callbacks=callbacks,
         plan=prepared.plan,
     )
+    refuse_sharded_generation(trainer, prepared)
+    return trainer
+
+
+def _scored_in_training(prepared: Prepared) -> list[str]:
+    """Tasks with metrics during training; of generative ones only the loss is known then (see `generating`)."""
+    return [task for task in prepared.encoded if not is_generative(prepared, task)]
 
 
 def _arguments(
@@ -186,6 +196,9 @@ def _arguments(
         "fingerprint": prepared.run_fingerprint,
         "data_seed": training.seed,
     }
+    if evaluates_in_training(recipe) and not _scored_in_training(prepared):
+        values.setdefault("metric_for_best_model", "loss")
+        values.setdefault("greater_is_better", False)
     if training.early_stopping_patience is not None:
         values.setdefault("metric_for_best_model", MACRO_SCORE)
         values.setdefault("greater_is_better", True)
@@ -201,7 +214,11 @@ def _arguments(
 
 
 def _metrics(scorer: Scorer) -> Callable[[EvalPrediction], dict[str, float]]:
-    return lambda output: scorer.score(scorer.decode(output.predictions))
+    def metrics(output: EvalPrediction) -> dict[str, float]:
+        chosen = scorer.with_best_threshold(output.predictions)  # as the model would be used: see `run.thresholds`
+        return chosen.score(chosen.decode(output.predictions))
+
+    return metrics
 
 
 def _finished(recipe: Recipe, run_dir: Path, *, resume: bool, main: bool) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hf_crosstask.tasks.schema import TaskType
 
 Access = Literal["public", "credentialed"]
 Official = Literal["share2014", "share2015"]
+#: How a task is posed: to a head of its own, or to a language model, which generates the answer or weighs the choices.
+Formulation = Literal["head", "generative", "likelihood"]
 
 
 class _Model(BaseModel):
@@ -30,10 +32,11 @@ class TaskCard(_Model):
 
     `labels` are entity types for `ner`/`span_ner`, relation types (negative class included) for `relation`, class
     names for `classification`/`multilabel`/`ranking`. `positive_label` is the class whose F1 the metric `positive_f1`
-    is, `score_range` the lowest and the highest `score` there can be (similarity, relevance). `reach` is how many words a
-    `span_ner` entity may reach over, from its first to its last; `official` the official scorer whose metrics join those
-    of the type. `published_counts` maps split to counts by name (`examples`, `entities`, …) as the corpus paper states
-    them.
+    is, `score_range` the lowest and the highest `score` there can be (similarity, relevance). `reach` is how many
+    words a `span_ner` entity may reach over, from its first to its last; `official` the official scorer whose metrics
+    join those of the type. `formulation` says how the task is posed (`generation` tasks are always generative),
+    `max_new_tokens` how long a generated answer gets (null: by type, see `encoding.prompts`). `published_counts` maps
+    split to counts by name (`examples`, `entities`, …) as the corpus paper states them.
     """
 
     name: str
@@ -46,6 +49,8 @@ class TaskCard(_Model):
     score_range: tuple[float, float] = (0.0, 1.0)
     reach: int = Field(default=32, ge=2)
     official: Official | None = None
+    formulation: Formulation = "head"
+    max_new_tokens: int | None = Field(default=None, ge=2)
     primary_metric: str
     secondary_metrics: tuple[str, ...] = ()
     segmentation: Literal["whitespace", "regex"] = "regex"
@@ -61,6 +66,13 @@ class TaskCard(_Model):
     homepage: str = ""
     obtain: str = ""
     max_examples: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _generation_is_generative(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("type") == "generation":
+            return {"formulation": "generative"} | fields
+        return fields
 
 
 class TaskSpec(_Model):
@@ -86,6 +98,17 @@ class TaskSpec(_Model):
         None, ge=2, description="words that a span_ner entity may reach over, first to last; 32 by default"
     )
     official: Official | None = Field(None, description="official scorer whose metrics join those of the type")
+    formulation: Formulation | None = Field(
+        None,
+        description="how the task is posed: to a head of its own (the default), as instruction and generated answer "
+        "(generative; always for generation tasks), or by the likelihood of each choice (multiple_choice only); the "
+        "last two need a decoder",
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        ge=2,
+        description="most tokens of a generated answer; by default what the labels need, 256 for open answers",
+    )
     level: Literal[1, 2] | None = None
     columns: dict[str, str] | None = Field(None, description="schema field to column of the source")
     options: dict[str, Any] | None = Field(None, description="options of the reader")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_crosstask.errors import DataFormatError
+from hf_crosstask.errors import DataFormatError, InputError
 from hf_crosstask.tasks.card import TaskCard, TaskSpec
 from hf_crosstask.tasks.readers import READERS, ReadResult, Source
 from hf_crosstask.tasks.registry import resolve_card
@@ -112,10 +112,14 @@ def _nothing_to_learn(card: TaskCard, train: Sequence[Mapping[str, Any]]) -> str
         return None
     if card.type in ("ner", "span_ner") and not any(example["entities"] for example in train):
         return "no training example has an entity."
+    if card.type == "multilabel" and not any(example["labels"] for example in train):
+        return "no training example has a label."
+    if card.type == "similarity" and len({example["score"] for example in train}) == 1:
+        return f"every training example has the score {train[0]['score']:g}."
     labels: set[str] = set()
     if card.type == "relation":
         labels = {relation["type"] for example in train for relation in example["relations"]}
-    elif card.type == "classification":
+    elif card.type in ("classification", "ranking"):
         labels = {example["labels"][0] for example in train}
     return f"every training example has the label {labels.pop()!r}." if len(labels) == 1 else None
 
@@ -123,7 +127,10 @@ def _nothing_to_learn(card: TaskCard, train: Sequence[Mapping[str, Any]]) -> str
 def _sample(
     result: ReadResult, card: TaskCard, seed: int
 ) -> tuple[dict[str, _Examples], dict[str, dict[str, int]], dict[str, dict[str, int]]]:
-    """Splits in their usual order, each cut to `max_examples` by a seeded sample that keeps the order."""
+    """Splits in their usual order, each cut to `max_examples` by a seeded sample that keeps the order.
+
+    Of a ranking whole queries are kept, as many as fit: a query is not judged by some of its candidates.
+    """
     splits = {split: result.splits[split] for split in SPLITS if split in result.splits}
     dropped = {split: dict(reasons) for split, reasons in result.dropped.items()}
     lost_gold = {split: dict(counts) for split, counts in result.lost_gold.items()}
@@ -132,14 +139,35 @@ def _sample(
         if len(examples) <= wanted:
             continue
         # The stream depends on the split alone, so that changing one split's size changes no other's sample.
-        chosen = random.Random(f"{seed}/{card.name}/{split}").sample(range(len(examples)), wanted)
+        stream = random.Random(f"{seed}/{card.name}/{split}")
+        if card.type == "ranking":
+            chosen = _whole_queries(examples, wanted, stream, f"task {card.name!r}: max_examples.{split}")
+        else:
+            chosen = stream.sample(range(len(examples)), wanted)
         splits[split] = [examples[index] for index in sorted(chosen)]
         reasons = Counter(dropped.get(split, {}))
-        reasons["left out by max_examples"] += len(examples) - wanted
+        reasons["left out by max_examples"] += len(examples) - len(chosen)
         dropped[split] = dict(reasons)
-        share = wanted / len(examples)
+        share = len(chosen) / len(examples)
         lost_gold[split] = {label: round(count * share) for label, count in lost_gold.get(split, {}).items()}
     return splits, dropped, lost_gold
+
+
+def _whole_queries(examples: _Examples, wanted: int, stream: random.Random, key: str) -> list[int]:
+    """The candidates of queries in random order, as long as they fit."""
+    queries: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        queries.setdefault(example["group_id"], []).append(index)
+    chosen: list[int] = []
+    for query in stream.sample(sorted(queries), len(queries)):
+        if len(chosen) + len(queries[query]) <= wanted:
+            chosen += queries[query]
+    if not chosen:
+        fewest = min(map(len, queries.values()))
+        raise InputError(
+            f"{key} is {wanted}, but a ranking keeps whole queries, and the smallest has {fewest} candidates"
+        )
+    return chosen
 
 
 def _fingerprint(card: TaskCard, splits: Mapping[str, _Examples], lost_gold: Mapping[str, Mapping[str, int]]) -> str:

@@ -29,6 +29,7 @@ DEFAULT_METRICS: dict[TaskType, tuple[str, ...]] = {
     "similarity": ("pearson", "spearman"),
     "ranking": ("map", "avg_rec", "mrr", "precision", "recall", "f1", "accuracy"),
     "multiple_choice": ("accuracy",),
+    "generation": ("rouge_l", "rouge_1", "rouge_2", "bleu", "perplexity"),
 }
 #: How the positive of two classes is usually named; a card may name it in `positive_label`.
 _POSITIVE = ("1", "true", "yes", "positive")
@@ -156,11 +157,29 @@ def _problems(card: TaskCard) -> list[str]:
     if card.official is not None and card.type != "span_ner":
         problems.append(f"`official`: {card.official} scores span_ner tasks, this is a {card.type} task")
     problems += _score_problems(card)
+    problems += _formulation_problems(card)
     for split, count in card.max_examples.items():
         if split not in SPLITS:
             problems.append(f"`max_examples`: {unknown_name('split', split, SPLITS)}")
         elif count < 1:
             problems.append(f"`max_examples.{split}` is {count}; at least one example must stay")
+    return problems
+
+
+def _formulation_problems(card: TaskCard) -> list[str]:
+    """What is wrong with how the task is posed."""
+    form = f"`formulation`: {card.formulation}"
+    if card.formulation == "head":
+        return [f"{form}: a generation task has no head, it is always generative"] if card.type == "generation" else []
+    problems = []
+    if card.formulation == "likelihood" and card.type != "multiple_choice":
+        problems.append(f"{form} weighs the choices of multiple_choice tasks, this is a {card.type} task")
+    if card.formulation == "generative" and card.type == "ranking":
+        problems.append(f"{form}: a generated answer cannot rank candidates; use head")
+    if card.official is not None:
+        problems.append(f"{form}: the official scorer {card.official} scores the formulation head only")
+    if card.type == "multilabel" and any(label.strip().lower() == "none" for label in card.labels):
+        problems.append(f"{form}: the label 'none' could not be told from an answer without labels")
     return problems
 
 

@@ -6,13 +6,16 @@ every reader. What each task type uses:
 | task type | fields |
 |---|---|
 | `ner`, `span_ner` | `text`, `entities` (`span_ner`: several offset pairs, overlaps) |
-| `relation` | `text`, `entities`, `relations`: one candidate pair per example, the same (head, tail) in every relation of the example; `type` is the label, the negative class included; more than one relation = the pair carries several gold labels |
+| `relation` | `text`, `entities`, `relations`: one candidate pair (see below) |
 | `classification` | `text`, optional `text_pair`, `labels`: exactly one |
 | `multilabel` | `text`, `labels`: any number |
 | `similarity` | `text`, `text_pair`, `score` |
 | `ranking` | `text` (query), `text_pair` (candidate), `group_id`, `rank`, `score` (relevance), `labels`: `RELEVANCE` |
 | `multiple_choice` | `text`, `choices`, `answer` (equal to one of the choices) |
 | `generation` | `text`, `answer` |
+
+A relation example holds one candidate pair: every relation of it has the same (head, tail), and its `type` is the label,
+the negative class included. More than one relation means that the pair carries several gold labels.
 """
 
 from __future__ import annotations
@@ -156,9 +159,7 @@ def check_examples(
             raise DataFormatError(source, f"example {example['id']!r}: {problem}")
 
 
-def _problem(
-    example: Mapping[str, Any], task_type: TaskType, labels: set[str], seen: set[str]
-) -> str | None:
+def _problem(example: Mapping[str, Any], task_type: TaskType, labels: set[str], seen: set[str]) -> str | None:
     if example["id"] in seen:
         return "its id occurs twice in the dataset"
     seen.add(example["id"])
@@ -221,7 +222,9 @@ def _target_problem(example: Mapping[str, Any], task_type: TaskType, labels: set
     if task_type == "ranking" and (example["group_id"] is None or example["rank"] is None):
         return "a ranking example needs `group_id` and `rank`"
     if task_type == "ranking" and tuple(example["labels"]) not in {(label,) for label in RELEVANCE}:
-        return f"`labels` of a ranking example is one of {', '.join(map(repr, RELEVANCE))}, found {example['labels']!r}"
+        return (
+            f"`labels` of a ranking example is one of {', '.join(map(repr, RELEVANCE))}, found {example['labels']!r}"
+        )
     if task_type == "multiple_choice":
         if len(example["choices"]) < 2:
             return f"a multiple-choice example needs at least two choices, found {len(example['choices'])}"

@@ -6,9 +6,9 @@ fixed:
 
 | slots | ner trains on | relation trains on | classification trains on |
 |---|---|---|---|
-| first third of every kind and grade | no | yes | yes |
-| second third | yes | no | yes |
-| last third | yes | yes | no |
+| one third of every kind and grade | no | yes | yes |
+| another third | yes | no | yes |
+| the rest | yes | yes | no |
 
 So at sharing 1 the third that a task's training data never shows is taught by each of the other two, and the third
 that both of two tasks cover ties their representations together. At sharing 0 the same slots hold other words for

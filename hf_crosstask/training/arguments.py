@@ -50,7 +50,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Weight of each task, for explicit sampling."}
     )
     sampling_unit: str = field(default="examples", metadata={"help": "What weights count: examples or tokens."})
-    loss_weights: dict[str, float] | str = field(
+    # None is in the type for HfArgumentParser, which otherwise takes `--loss_weights equal` for a dict.
+    loss_weights: dict[str, float] | str | None = field(
         default="share", metadata={"help": "share, equal, or a weight for each task."}
     )
     primary_metrics: dict[str, str] | str | None = field(
@@ -66,7 +67,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
     data_seed: int | None = field(default=None)
     # A NaN loss is shown, not replaced by the average; and the check would synchronise the GPU at every step.
     logging_nan_inf_filter: bool = field(default=False)
-    include_num_input_tokens_seen: str | bool = field(default="non_padding")
+    # Any value counts forward tokens, without padding; HfArgumentParser cannot parse a default of "non_padding".
+    include_num_input_tokens_seen: str | bool = field(default=True)
     # Gradients are reduced once per step by the trainer itself; see `MultiTaskTrainer`.
     ddp_find_unused_parameters: bool | None = field(default=False)
     average_tokens_across_devices: bool = field(default=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hf_crosstask.errors import InputError, unknown_name
 from hf_crosstask.training.feed import Collator, count, token_batches
-from hf_crosstask.training.rows import IGNORED, Rows, fetch
+from hf_crosstask.training.rows import IGNORED, Rows, fetch, row_shapes
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class EvalBatches:
     ):
         self.task, self.dataset, self.lengths = task, dataset, lengths
         self._collate, self._shifted = collate, shifted
-        batches = token_batches(lengths, limit)
+        sequences, longest = row_shapes(dataset, task).T
+        batches = token_batches(longest, limit, sequences)
         self._mine = [(rows, True) for rows in batches[process::processes]]
         if lockstep and len(self._mine) < -(-len(batches) // processes):
             self._mine.append((batches[-1], False))

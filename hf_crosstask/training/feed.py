@@ -51,6 +51,8 @@ class Fed:
 def count(inputs: Mapping[str, Any], task: str, *, shifted: bool) -> NDArray[np.int64]:
     """[4] examples, forward tokens, padded tokens and labelled items of a batch of tensors.
 
+    A sequence that is all padding (a row with fewer sequences than another) is not computed, so not counted.
+
     Raises:
         InputError: the collator gave no attention mask, without which padding cannot be told from text.
     """
@@ -63,7 +65,8 @@ def count(inputs: Mapping[str, Any], task: str, *, shifted: bool) -> NDArray[np.
         items = len(labels)
     else:
         items = int((labels[..., 1:] != IGNORED).sum() if shifted and labels.dim() > 1 else (labels != IGNORED).sum())
-    return np.asarray([len(mask), int(mask.sum()), mask.numel(), items], np.int64)
+    padded = int(mask.any(dim=-1).sum()) * mask.shape[-1]
+    return np.asarray([len(mask), int(mask.sum()), padded, items], np.int64)
 
 
 class StepFeed(Dataset[list[Fed]]):
@@ -112,17 +115,27 @@ class StepFeed(Dataset[list[Fed]]):
         return Fed(batch, inputs, count(inputs, batch.task, shifted=self.shifted), real)
 
 
-def token_batches(lengths: NDArray[np.int64], limit: int) -> list[NDArray[np.int64]]:
+def token_batches(
+    lengths: NDArray[np.int64], limit: int, sequences: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
     """Rows grouped by length into batches of at most `limit` padded tokens, longest first.
 
     A row longer than the limit is a batch of its own.
+
+    Args:
+        lengths: [n] tokens of each row's longest sequence.
+        limit: tokens of a batch.
+        sequences: [n] how many sequences each row holds; by default one.
     """
     order = np.argsort(-lengths, kind="stable")
+    ends = np.arange(1, len(order) + 1) if sequences is None else np.cumsum(sequences[order])
     batches, start = [], 0
     while start < len(order):
-        size = max(1, limit // int(max(1, lengths[order[start]])))
-        batches.append(order[start : start + size])
-        start += size
+        most = limit // int(max(1, lengths[order[start]]))  # sequences as long as the first row's
+        stop = int(np.searchsorted(ends, (ends[start - 1] if start else 0) + most, side="right"))
+        stop = max(start + 1, stop)
+        batches.append(order[start:stop])
+        start = stop
     return batches
 
 
@@ -131,8 +144,8 @@ def seed_dropout(seed: int, micro_batch: int) -> None:
 
     So dropout does not depend on what ran before: not on evaluation, a resume, or which process runs the micro-batch.
     """
-    state = np.random.SeedSequence([seed, micro_batch]).generate_state(2, np.uint32)
-    torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+    (state,) = np.random.SeedSequence([seed, micro_batch]).generate_state(1, np.uint32)
+    torch.manual_seed(int(state))  # the CPU generator uses no more than 32 bits
 
 
 def loss_weights(rule: str | Mapping[str, float], step_tokens: Mapping[str, int]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from hf_crosstask.errors import InputError
 
 IGNORED = -100
 Ints = NDArray[np.int64]
+_LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 class Rows(Protocol):
@@ -45,6 +46,19 @@ def token_lengths(dataset: Rows, task: str) -> Ints:
     if "attention_mask" in names:
         return _reduce_lists(dataset, "attention_mask", lambda values: values != 0)
     return _reduce_lists(dataset, "input_ids", np.ones_like)
+
+
+def row_shapes(dataset: Rows, task: str) -> Ints:
+    """[n, 2] the number of sequences of each row, and the tokens of its longest: 1 and all, but for lists of sequences.
+
+    Raises:
+        InputError: the dataset is not encoded.
+    """
+    lengths = token_lengths(dataset, task)
+    if not np.ndim(dataset[0]["input_ids"][0]):
+        return np.stack([np.ones_like(lengths), lengths], axis=1)
+    sizes = [list(map(len, row)) for row in _column(dataset, "input_ids")]
+    return np.asarray([(len(row), max(row)) for row in sizes], np.int64)
 
 
 def label_counts(dataset: Rows, task: str, *, shifted: bool) -> Ints:
@@ -84,13 +98,23 @@ def _column(dataset: Rows, name: str) -> list[Any]:
 
 
 def _reduce_lists(dataset: Rows, name: str, weigh: Any) -> Ints:
-    """Sum of `weigh(values)` over each row's list, without a Python loop where the dataset is an Arrow table."""
+    """Sum of `weigh(values)` over each row's list (or lists of lists), without a Python loop where it is an Arrow table."""
     if isinstance(dataset, Dataset):
         lists = dataset.select_columns([name]).with_format("arrow")[:][name].combine_chunks()
         if isinstance(lists, pa.ChunkedArray):
             lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], pa.list_(pa.int64()))
-        values = weigh(lists.flatten().to_numpy(zero_copy_only=False))
-        ends = np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64))
-        sums = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-        return np.diff(sums[np.concatenate([[0], ends])])
-    return np.asarray([weigh(np.asarray(row)).sum() for row in _column(dataset, name)], np.int64)
+        starts = np.arange(len(lists) + 1)
+        while any(is_kind(lists.type) for is_kind in _LIST_TYPES):
+            sizes = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+            starts = np.concatenate([[0], np.cumsum(sizes)])[starts]
+            lists = lists.flatten()
+        values = weigh(lists.to_numpy(zero_copy_only=False))
+        return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[starts])
+    return np.asarray(
+        [sum(weigh(np.asarray(values)).sum() for values in _flat(row)) for row in _column(dataset, name)]
+    )
+
+
+def _flat(row: Any) -> list[Any]:
+    """The lists of numbers in a row: one, or several where it holds lists of lists."""
+    return list(row) if np.ndim(row[0]) else [row]

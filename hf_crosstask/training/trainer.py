@@ -37,7 +37,7 @@ from hf_crosstask.training.evaluating import ComputeMetrics, TaskEvaluation, by_
 from hf_crosstask.training.feed import Collator, Fed, StepFeed, loss_weights, seed_dropout
 from hf_crosstask.training.modules import base_model, unwrap_ddp
 from hf_crosstask.training.reduction import sum_gradients
-from hf_crosstask.training.rows import Rows, label_counts, token_lengths
+from hf_crosstask.training.rows import Rows, label_counts, row_shapes, token_lengths
 
 
 class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
@@ -51,9 +51,10 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             what else the model takes. A single dataset is a task named `task`.
         eval_dataset: the same for evaluation.
         processing_class: the tokenizer; saved with the model.
-        compute_metrics: one function for every task, or one by task. It receives an `EvalPrediction` in row order,
-            padded with -100 where rows differ in length, and returns metrics; `eval_<task>_<metric>` is logged, and the
-            mean of the tasks' primary metrics as `eval_macro_score`.
+        compute_metrics: one function for every task, or one by task. It receives an `EvalPrediction` in row order and
+            returns metrics; `eval_<task>_<metric>` is logged, and the mean of the tasks' primary metrics as
+            `eval_macro_score`. Where rows differ in length, all are padded to the longest: predictions mean nothing
+            where the label is -100.
         plan: the plan to execute; by default made from the datasets and `args`.
         callbacks, optimizers: as in transformers.
 
@@ -151,6 +152,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             raise InputError("there is no train_dataset to plan")
         return plan(
             {task: token_lengths(dataset, task) for task, dataset in self.train_dataset.items()},
+            shapes={task: row_shapes(dataset, task) for task, dataset in self.train_dataset.items()},
             budget=self.budget,
             mixing=self.args.mixing,
             tokens_per_step=self.args.tokens_per_step,
@@ -187,6 +189,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
             task: label_counts(dataset, task, shifted=self._loss_shifts_labels)
             for task, dataset in self.train_dataset.items()
         }
+        self._weights = self._weights_computed()
         workers = self.args.dataloader_num_workers
         return DataLoader(
             feed,
@@ -255,7 +258,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         items = dict.fromkeys(self.plan.tasks, 0)
         for batch in self.plan.step(step):
             items[batch.task] += int(self._items[batch.task][batch.examples].sum())
-        weights = loss_weights(self.args.loss_weights, self.plan.step_tokens(step))
+        weights = loss_weights(self.args.loss_weights or "share", self.plan.step_tokens(step))
         return {task: weight / max(1, items[task]) for task, weight in weights.items()}
 
     def compute_loss(
@@ -274,7 +277,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         more for each trained weight's own gradient. Attention's quadratic part and embeddings' lookup are left out."""
         if not isinstance(inputs, list):
             return 0
-        body, trained = self._weights_computed
+        body, trained = self._weights
         return sum(int(fed.counts[2]) for fed in inputs) * (4 * body + 2 * trained)
 
     def _track_num_input_tokens(self, inputs: Any) -> None:
@@ -290,7 +293,6 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
                 f"and {tokens}. The dataset or the collator does not give what the plan was made from."
             )
 
-    @property
     def _weights_computed(self) -> tuple[int, int]:
         """Weights a token passes through, and how many of them train."""
         embeddings = {id(module.weight) for module in self.model.modules() if isinstance(module, nn.Embedding)}
@@ -364,7 +366,7 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
                 if task not in tasks:
                     raise InputError(f"{what}: {unknown_name('task', task, tasks)}")
         if self.train_dataset:
-            loss_weights(self.args.loss_weights, dict.fromkeys(self.tasks, 1))
+            loss_weights(self.args.loss_weights or "share", dict.fromkeys(self.tasks, 1))
 
     def _check_plan(self, given: TrainingPlan) -> None:
         rows = {task: len(dataset) for task, dataset in (self.train_dataset or {}).items()}

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import time
-
-import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -103,23 +100,3 @@ def test_padding_token_is_found_or_missed_clearly(tokenizers_by_name):
 
     with pytest.raises(InputError, match="neither a pad_token nor an eos_token"):
         pad_token_id(PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())))
-
-
-def test_a_batch_takes_less_than_a_millisecond():
-    rng = np.random.default_rng(0)
-    rows = [
-        {
-            "input_ids": rng.integers(1, 1000, size).tolist(),
-            "attention_mask": [1] * size,
-            "token_type_ids": [0] * size,
-            "labels": [0] * size,
-        }
-        for size in rng.integers(48, 65, 32).tolist()
-    ]
-    collate = MultiTaskCollator(0)
-    times = []
-    for _ in range(50):
-        start = time.perf_counter()
-        collate(rows)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1e-3

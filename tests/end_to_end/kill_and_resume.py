@@ -11,48 +11,57 @@ import argparse
 import random
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
-from launching import RECIPES, SMALL, command, run, run_and_kill, trained_bits
+from launching import RECIPES, SMALL, command, differences, processes_of, run, run_and_kill, training_seconds
 
 
 def kill_and_resume(folder: Path, *, kills: int, processes: int, seed: int) -> Counter[str]:
-    """Train once undisturbed; then train again and again, killed, until `kills` kills have happened.
+    """Train once undisturbed; then train again and again, killed up to four times each, until `kills` have happened.
 
     Returns:
-        How many kills happened when (`saving`, `anywhere`), and how many interrupted runs were completed and compared.
+        How many kills of each kind happened (`run_and_kill` names them), how many runs were faster than their kill
+        (`finished`), and how many interrupted runs were completed and compared (`compared`).
+
+    Raises:
+        RuntimeError: a run failed, or ran on another number of processes.
+        AssertionError: an interrupted run trained other bits than the undisturbed one.
     """
     recipe = RECIPES / "quickstart.json"
-    started = time.monotonic()
-    undisturbed = run(command(recipe, folder / "undisturbed", *SMALL, processes=processes))
-    if undisturbed.returncode:
-        raise RuntimeError(undisturbed.stderr)
-    longest = time.monotonic() - started
-    expected = trained_bits(folder / "undisturbed")
-    chance, counts = random.Random(seed), Counter[str]()
-    while counts["saving"] + counts["anywhere"] < kills:
+    undisturbed = folder / "undisturbed"
+    _train(command(recipe, undisturbed, *SMALL, processes=processes), undisturbed, processes)
+    training = training_seconds(undisturbed)
+    chance, counts, killed = random.Random(seed), Counter[str](), 0
+    while killed < kills:
         run_dir = folder / f"killed-{counts['compared']}"
-        for _ in range(1 + chance.randrange(4)):
-            when = run_and_kill(
-                command(recipe, run_dir, *SMALL, "--resume", processes=processes), run_dir, chance, longest=longest
-            )
+        resume = command(recipe, run_dir, *SMALL, "--resume", processes=processes)
+        for _ in range(min(1 + chance.randrange(4), kills - killed)):
+            when = run_and_kill(resume, run_dir, chance, training=training, processes=processes)
             checkpoints = sorted(path.name for path in run_dir.glob("*checkpoint-*"))
             print(f"killed: {when}; left: {', '.join(checkpoints) or 'no checkpoint'}", flush=True)
             counts[when] += 1
             if when == "finished":
                 break
-        resumed = run(command(recipe, run_dir, *SMALL, "--resume", processes=processes))
-        if resumed.returncode:
-            raise RuntimeError(resumed.stderr)
-        actual = trained_bits(run_dir)
-        differing = [key for key in expected.keys() | actual.keys() if expected.get(key) != actual.get(key)]
+            killed += 1
+        _train(resume, run_dir, processes)
+        differing = differences(undisturbed, run_dir)
         if differing:
-            raise AssertionError(f"{run_dir}: differs from the undisturbed run in {sorted(differing)}")
+            raise AssertionError(f"{run_dir}: differs from the undisturbed run in {differing}")
+        left = [path.name for path in run_dir.glob(".staging-*")]
+        if left:
+            raise AssertionError(f"{run_dir}: killed saves left {left} behind")
         counts["compared"] += 1
         print(f"run {counts['compared']}: identical to the undisturbed run", flush=True)
     return counts
+
+
+def _train(arguments: list[str], run_dir: Path, processes: int) -> None:
+    done = run(arguments)
+    if done.returncode:
+        raise RuntimeError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+    if processes_of(run_dir) != processes:
+        raise RuntimeError(f"{run_dir}: ran on {processes_of(run_dir)} processes, not {processes}")
 
 
 def main() -> int:
@@ -65,9 +74,10 @@ def main() -> int:
         counts = kill_and_resume(
             Path(folder), kills=arguments.kills, processes=arguments.processes, seed=arguments.seed
         )
+    kinds = ("saving", "training", "starting", "worker")
     print(
-        f"{counts['saving'] + counts['anywhere']} kills ({counts['saving']} during a save) on {arguments.processes} "
-        f"process(es): {counts['compared']} interrupted runs, all identical"
+        f"{sum(counts[kind] for kind in kinds)} kills ({', '.join(f'{counts[kind]} {kind}' for kind in kinds)}) on "
+        f"{arguments.processes} process(es): {counts['compared']} interrupted runs, all identical"
     )
     return 0
 

@@ -44,6 +44,7 @@ def make_predictions() -> Callable[..., Predictions]:
         alternatives: Sequence[Sequence[Entity]] | None = None,
     ) -> Predictions:
         entities = target.type == "ner"
+        sets = target.type == "multilabel"
         ids = tuple(f"e{index}" for index in range(len(gold)))
         return Predictions(
             target=target,
@@ -51,7 +52,9 @@ def make_predictions() -> Callable[..., Predictions]:
             split_groups=ids if groups is None else tuple(groups),
             gold=tuple(map(tuple, gold)),
             predicted=tuple(map(tuple, predicted)) if entities else tuple(predicted),
-            confidence=tuple((0.5,) * len(row) for row in predicted) if entities else (0.5,) * len(gold),
+            confidence=(
+                tuple((0.5,) * len(row or ()) for row in predicted) if entities or sets else (0.5,) * len(gold)
+            ),
             alternatives=None if alternatives is None else tuple(map(tuple, alternatives)),
         )
 

@@ -24,6 +24,26 @@ def test_entity_functions() -> None:
     assert metrics.alternative_entity_scores(gold, accepted, predicted)["precision"] == 1.0
 
 
+def test_merged_types_and_the_positive_class() -> None:
+    gold, predicted = [[Entity("A", ((0, 3),)), Entity("B", ((4, 6),))]], [[Entity("B", ((0, 3),))]]
+    assert metrics.merged_entity_scores(gold, predicted) == {
+        "precision": 1.0,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+    }
+    assert metrics.positive_f1(["1", "1", "0"], ["1", "0", "0"], "1") == pytest.approx(2 / 3)
+    assert metrics.positive_f1(["0"], ["0"], "1") == 0.0
+
+
+def test_label_sets_of_documents_and_examples() -> None:
+    gold, predicted = [["a"], ["b"], []], [[], ["a"], []]
+    values = metrics.label_set_scores(gold, predicted, ["a", "b"], ["p", "p", "q"])
+    assert values["document_micro_f1"] == pytest.approx(2 / 3)
+    assert values["micro_f1"] == 0.0
+    alone = metrics.label_set_scores(gold, predicted, ["a", "b"])
+    assert alone["document_micro_f1"] == alone["micro_f1"] == 0.0
+
+
 def test_relation_function_with_lost_gold() -> None:
     """4 gold relations of which one has no candidate; 2 right, 1 wrong, 1 missed."""
     gold = [("x",), ("y",), ("y",), ("none",)]
@@ -58,6 +78,13 @@ def test_evaluate_classes(tmp_path: Path) -> None:
     )
     assert values["micro_f1"] == pytest.approx(0.5)
     assert values["micro_f1_candidates"] == pytest.approx(2 / 3)
+    positive = metrics.PositiveF1(cache_dir=str(tmp_path))
+    assert positive.compute(predictions=["1", "0"], references=["1", "1"], positive="1") == {
+        "positive_f1": pytest.approx(2 / 3)
+    }
+    sets = metrics.LabelSetF1(cache_dir=str(tmp_path))
+    values = sets.compute(predictions=[["a"], []], references=[["a"], ["a"]], labels=["a"], documents=["p", "p"])
+    assert (values["document_micro_f1"], values["micro_f1"]) == (1.0, pytest.approx(2 / 3))
     for kind, value in ((metrics.Accuracy, "accuracy"), (metrics.MacroF1, "macro_f1")):
         computed = kind(cache_dir=str(tmp_path)).compute(predictions=["x", "x"], references=["x", "y"])
         assert json.loads(json.dumps(computed)) == {value: pytest.approx({"accuracy": 0.5, "macro_f1": 1 / 3}[value])}

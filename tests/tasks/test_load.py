@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hf_crosstask.errors import DataFormatError
+from hf_crosstask.errors import DataFormatError, InputError
 from hf_crosstask.tasks.card import TaskSpec
 from hf_crosstask.tasks.load import TaskData, load_task
 from hf_crosstask.tasks.schema import features
@@ -55,6 +57,51 @@ def test_max_examples_is_a_seeded_sample_in_order(folder: Path) -> None:
     assert len(data.splits["test"]) == 30
     assert load(folder, max_examples={"train": 20, "validation": 5}).splits["train"]["text"] == sample
     assert load(folder, max_examples={"train": 20}, seed=1).splits["train"]["text"] != sample
+
+
+def ranking(folder: Path, *rows: tuple[str, int], relevant: str = "true", **fields: Any) -> TaskData:
+    """A ranking task of these queries with so many candidates each."""
+    lines = [
+        json.dumps({"text": f"{query}?", "text_pair": f"{n}", "group_id": query, "rank": n + 1, "score": n % 2})[:-1]
+        + f', "labels": "{relevant if n % 2 else "false"}"}}'
+        for query, count in rows
+        for n in range(count)
+    ]
+    path = folder / "train.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    spec = {"name": "forum", "type": "ranking", "reader": "jsonl", "path": {"train": str(path)}}
+    return load_task(TaskSpec(**(spec | fields)), data_dir=None)
+
+
+def test_max_examples_keeps_whole_queries(tmp_path: Path) -> None:
+    queries = [(f"q{number}", 3 + number % 4) for number in range(20)]
+    data = ranking(tmp_path, *queries, max_examples={"train": 30})
+    kept = Counter(data.splits["train"]["group_id"][:])
+    assert 24 < sum(kept.values()) <= 30
+    assert all(count == dict(queries)[query] for query, count in kept.items())
+    assert data.dropped["train"]["left out by max_examples"] == sum(dict(queries).values()) - sum(kept.values())
+    with pytest.raises(InputError, match=r"max_examples.train is 2.*the smallest has 3 candidates"):
+        ranking(tmp_path, *queries, max_examples={"train": 2})
+
+
+def test_targets_that_are_all_alike_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataFormatError, match="every training example has the label 'false'"):
+        ranking(tmp_path, ("q", 4), relevant="false")
+    path = tmp_path / "pairs.tsv"
+    path.write_text("text\ttext_pair\tscore\na\tb\t2\nc\td\t2\n")
+    same = {
+        "name": "pairs",
+        "type": "similarity",
+        "reader": "tsv",
+        "path": {"train": str(path)},
+        "score_range": (0, 4),
+    }
+    with pytest.raises(DataFormatError, match="every training example has the score 2"):
+        load_task(TaskSpec(**same), data_dir=None)
+    path.write_text("text\tlabels\na\t\nb\t\n")
+    none = {"name": "sets", "type": "multilabel", "reader": "tsv", "path": {"train": str(path)}, "labels": ["x"]}
+    with pytest.raises(DataFormatError, match="no training example has a label"):
+        load_task(TaskSpec(**none, options={"label_separator": "|"}), data_dir=None)
 
 
 def test_lost_gold_is_scaled_to_the_sample(shared_data: Path) -> None:

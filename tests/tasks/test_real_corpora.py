@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -120,10 +119,3 @@ def test_pubmedqa(load: Load, expected: dict[str, Any], shared_data: Path) -> No
         assert records[row["id"]]["LONG_ANSWER"] not in f"{row['text']} {row['text_pair']}"
     folds = [set(load("pubmedqa", fold=fold).splits["validation"]["id"]) for fold in range(10)]
     assert len(set.union(*folds)) == 500
-
-
-def test_all_three_load_in_seconds(shared_data: Path) -> None:
-    began = time.process_time()
-    for name in ("bc2gm", "chemprot", "pubmedqa"):
-        load_task(TaskSpec(name=name), data_dir=shared_data)
-    assert time.process_time() - began < 15  # about 4 s on an idle core

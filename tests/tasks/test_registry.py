@@ -93,7 +93,6 @@ def test_positive_label_is_named_or_speaks_for_itself() -> None:
         (OWN | {"labels": ["A", "A", " "]}, ["repeats 'A'", "an empty label"]),
         (OWN | {"type": "classification"}, ["has one label"]),
         (OWN | {"negative_label": "Disease"}, ["for relation tasks"]),
-        (OWN | {"type": "generation"}, ["`primary_metric` is missing"]),
         (OWN | {"type": "ranking"}, ["`labels` of a ranking task are 'false' and 'true'"]),
         (OWN | {"type": "similarity", "score_range": [4, 0]}, ["`score_range` is [4, 0]"]),
         (BINARY | {"primary_metric": "positive_f1"}, ["`positive_label` is missing"]),
