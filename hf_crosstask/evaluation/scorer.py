@@ -35,6 +35,7 @@ DECODERS: dict[TaskType, Callable[[TaskCard, Target, Dataset, Dataset], Decoder]
     "similarity": ScoreDecoder,
     "ranking": CandidateDecoder,
     "multiple_choice": ChoiceDecoder,
+    "generation": AnswerDecoder,
 }
 
 #: Task types that decide by a threshold, which the validation split chooses.

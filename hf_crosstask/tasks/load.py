@@ -37,6 +37,8 @@ _FINGERPRINTED = (
     "segmentation",
 )
 _Examples = list[dict[str, Any]]
+#: Fewer training examples than this (a format sample, say) may well have one label.
+_ENOUGH_TO_VARY = 10
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ def _check(result: ReadResult, source: Source) -> None:
 
 
 def _nothing_to_learn(card: TaskCard, train: Sequence[Mapping[str, Any]]) -> str | None:
-    """Labels that are all the same are the usual sign of a wrong column."""
-    if not train:
+    """Labels that are all the same are the usual sign of a wrong column, but for a handful of examples."""
+    if len(train) < _ENOUGH_TO_VARY:
         return None
     if card.type in ("ner", "span_ner") and not any(example["entities"] for example in train):
         return "no training example has an entity."

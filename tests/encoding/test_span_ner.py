@@ -16,7 +16,9 @@ from hf_crosstask.errors import DataFormatError, InputError
 from hf_crosstask.evaluation.entities import Entity
 from hf_crosstask.evaluation.predictions import Target
 from hf_crosstask.evaluation.span_decoding import SpanDecoder
-from hf_crosstask.tasks.card import TaskCard
+from hf_crosstask.models.tiny_tokenizer import train_tokenizer
+from hf_crosstask.tasks.card import TaskCard, TaskSpec
+from hf_crosstask.tasks.load import load_task
 from hf_crosstask.tasks.schema import check_examples, make_entity, make_example, to_dataset
 from hf_crosstask.training.rows import label_counts
 
@@ -274,3 +276,32 @@ def test_batches(bert):
     assert batch["labels"][1].tolist() == [[2, -100, -100], *[[-100] * 3] * 3]
     assert (batch["labels"][0] != -100).sum() == 4 + 3 + 2
     assert label_counts(encoded.dataset, "t", shifted=False).tolist() == [9, 1]
+
+
+def test_real_discontinuous_mentions(shared_data):
+    """The test notes of DDI-2013 in brat: every entity on word edges comes back, and nothing else."""
+    options = {"relation_types": dict.fromkeys(("ADVISE", "EFFECT", "INT", "MECHANISM")), "mention_text": "offsets"}
+    labels = ("DRUG", "BRAND", "GROUP", "DRUG_N")
+    spec = TaskSpec(
+        name="ddi_spans",
+        type="span_ner",
+        reader="brat",
+        path="ddi/DDICorpus-2013-BRAT.zip",
+        labels=labels,
+        options=options,
+    )
+    data = load_task(spec, data_dir=shared_data)
+    examples = data.splits["test"]
+    tokenizer = train_tokenizer("bert", examples["text"][:50])
+    encoded = encode_task(examples, data.card, tokenizer, max_length=128, stride=48, causal=False)
+    logits = [
+        certain(np.maximum(np.array(bits), 0), len(labels)).astype(np.float32) for bits in encoded.dataset["labels"]
+    ]
+    predictions = SpanDecoder(data.card, Target.of(data.card, {}), examples, encoded.dataset).decode(logits)
+    gold, found = (
+        {(n, e) for n, row in enumerate(side) for e in row} for side in (predictions.gold, predictions.predicted)
+    )
+    report = encoded.report
+    assert (report.entities, report.bio_discontinuous, report.examples) == (len(gold), 11, 303)
+    assert len(gold - found) == report.entities_unreachable == report.entities_misaligned == 2
+    assert found <= gold

@@ -88,6 +88,7 @@ def recipe(tmp_path: Path):
     return make
 
 
+@pytest.mark.slow
 def test_semeval_2014(recipe, train) -> None:
     done = train(recipe("semeval2014t7", write_share2014))
     assert done.code == 0, done.err

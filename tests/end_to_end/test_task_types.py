@@ -93,7 +93,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "multiple_choice": {},
 }
 #: Least primary metric: far above the trivial predictor, far below what every seed reaches.
-REACHED = {"multilabel": 0.9, "similarity": 0.8, "ranking": 0.6, "multiple_choice": 0.8}
+REACHED = {"multilabel": 0.8, "similarity": 0.8, "ranking": 0.6, "multiple_choice": 0.8}
 
 
 def write(folder: Path, maker: Callable[[random.Random, int], Rows], sizes: dict[str, int]) -> None:

@@ -234,7 +234,7 @@ def test_the_primary_metric_must_exist(make_card: MakeCard) -> None:
     genes = to_dataset([make_example("1", "genes", "aa bb", split_group="1")])
     with pytest.raises(InputError, match="needs acceptable alternatives, and these examples carry none"):
         build_scorer(make_card("ner", ("Gene",), "entity_f1_alternatives"), genes, rows_of((0, [0], [1])), {})
-    with pytest.raises(InputError, match="no metric for tasks of type 'generation'"):
+    with pytest.raises(InputError, match="unknown primary_metric 'rouge'; did you mean 'rouge_l'"):
         build_scorer(make_card("generation", (), "rouge"), genes, rows, {})
 
 

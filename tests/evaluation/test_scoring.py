@@ -233,7 +233,7 @@ def test_drug_interactions_are_scored_as_the_official_scorer_does(make_predictio
 
 def test_wrong_targets() -> None:
     for target, message in (
-        (Target("t", "generation", ("a",)), "no metric for tasks of type 'generation'; supported: ner"),
+        (Target("t", "poetry", ("a",)), "no metric for tasks of type 'poetry'; supported: ner"),  # type: ignore[arg-type]
         (Target("t", "ner", ()), "lists no `labels`"),
         (Target("t", "relation", ("none", "x"), "nome"), "did you mean 'none'"),
         (Target("t", "classification", ("a", "b"), "a"), "belongs to relation tasks"),

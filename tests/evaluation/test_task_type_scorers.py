@@ -14,8 +14,8 @@ import pytest
 from hf_crosstask.encoding.encode import encode_task
 from hf_crosstask.errors import CrosstaskError
 from hf_crosstask.evaluation.predictions import Predictions, Target
-from hf_crosstask.evaluation.scorer import DECODERS, Scorer, build_scorer
-from hf_crosstask.evaluation.scoring import SCORINGS, scoring_for
+from hf_crosstask.evaluation.scorer import Scorer, build_scorer
+from hf_crosstask.evaluation.scoring import scoring_for
 from hf_crosstask.evaluation.set_decoding import sigmoid
 from hf_crosstask.tasks.card import TaskCard, TaskSpec
 from hf_crosstask.tasks.registry import DEFAULT_METRICS, resolve_card
@@ -203,8 +203,9 @@ def test_the_metrics_that_a_card_names_exist(name: str) -> None:
     assert {card.primary_metric, *card.secondary_metrics} <= {*scoring.metrics, *scoring.weighted}
 
 
-@pytest.mark.parametrize("type", ["ner", "relation", "classification", "multilabel", "similarity", "ranking"])
+@pytest.mark.parametrize(
+    "type", ["ner", "relation", "classification", "multilabel", "similarity", "ranking", "generation"]
+)
 def test_default_metrics_exist(type: TaskType) -> None:
-    assert DECODERS.keys() == SCORINGS.keys()
     scoring = scoring_for(Target("t", type, ("false", "true")))
     assert {*DEFAULT_METRICS[type]} <= {*scoring.metrics, *scoring.weighted}

@@ -86,9 +86,9 @@ def test_max_examples_keeps_whole_queries(tmp_path: Path) -> None:
 
 def test_targets_that_are_all_alike_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match="every training example has the label 'false'"):
-        ranking(tmp_path, ("q", 4), relevant="false")
+        ranking(tmp_path, ("q", 12), relevant="false")
     path = tmp_path / "pairs.tsv"
-    path.write_text("text\ttext_pair\tscore\na\tb\t2\nc\td\t2\n")
+    path.write_text("text\ttext_pair\tscore\n" + "a\tb\t2\n" * 12)
     same = {
         "name": "pairs",
         "type": "similarity",
@@ -98,7 +98,7 @@ def test_targets_that_are_all_alike_are_refused(folder: Path, tmp_path: Path) ->
     }
     with pytest.raises(DataFormatError, match="every training example has the score 2"):
         load_task(TaskSpec(**same), data_dir=None)
-    path.write_text("text\tlabels\na\t\nb\t\n")
+    path.write_text("text\tlabels\n" + "a\t\n" * 12)
     none = {"name": "sets", "type": "multilabel", "reader": "tsv", "path": {"train": str(path)}, "labels": ["x"]}
     with pytest.raises(DataFormatError, match="no training example has a label"):
         load_task(TaskSpec(**none, options={"label_separator": "|"}), data_dir=None)
@@ -143,7 +143,7 @@ def test_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_class_is_a_wrong_column(folder: Path) -> None:
-    (folder / "mine/train.tsv").write_text("text\tlabel\nfelt\tgood\ncold\tgood\n")
+    (folder / "mine/train.tsv").write_text("text\tlabel\n" + "felt\tgood\n" * 12)
     with pytest.raises(DataFormatError, match="every training example has the label 'good'"):
         load(folder)
 
