@@ -25,8 +25,8 @@ class EncodingReport:
     edges, or parts overlap), `entities_cut` (no window shows them whole, they reach over more words than `reach`, or a
     word at the edge of a part has no token), `entities_overlapping` (more than 64 are read between the same two words).
     Besides: `entities_spurious` (mentions that the links of gold entities say together, though gold does not: false
-    positives of a model that is always right), and what tags would have lost, counted before any other reason but the
-    first: `bio_discontinuous`, and of the rest `bio_overlapping`.
+    positives of a model that is always right), and what IOB tags would have lost: `bio_discontinuous` (several parts), and
+    of the others that align with words `bio_overlapping` (a longer one covers some of their words).
 
     Relation: `examples_cropped` (context left out), of which `examples_cropped_between` (context between the two
     entities too).

@@ -86,7 +86,7 @@ class Scoring:
         }
 
     def by_label(self, predictions: Predictions) -> dict[str, dict[str, Any]]:
-        """Precision, recall, F1 and gold support of each scored label."""
+        """Precision, recall, F1 and gold support of each scored label; of label sets, over documents."""
         if not self.rows:
             return {}
         return c.label_report(self.count(predictions).total()[: len(self.rows)], self.rows)
