@@ -109,13 +109,15 @@ def _check(result: ReadResult, source: Source) -> None:
 
 
 def _nothing_to_learn(card: TaskCard, train: Sequence[Mapping[str, Any]]) -> str | None:
-    """Labels that are all the same are the usual sign of a wrong column, but for a handful of examples."""
-    if len(train) < _ENOUGH_TO_VARY:
+    """No label at all, or labels that are all the same (but for a handful of examples), are signs of a wrong column."""
+    if not train:
         return None
     if card.type in ("ner", "span_ner") and not any(example["entities"] for example in train):
         return "no training example has an entity."
     if card.type == "multilabel" and not any(example["labels"] for example in train):
         return "no training example has a label."
+    if len(train) < _ENOUGH_TO_VARY:
+        return None
     if card.type == "similarity" and len({example["score"] for example in train}) == 1:
         return f"every training example has the score {train[0]['score']:g}."
     labels: set[str] = set()
