@@ -204,7 +204,7 @@ WRONG_DATA: dict[str, tuple[dict[str, Any], str, str | bytes, list[str]]] = {
     "one label throughout": (
         classes("jsonl"),
         "train.jsonl",
-        ROWS.replace("well", "ill"),
+        ROWS.replace("well", "ill") * 20,
         ["every training example has the label 'ill'", "right column"],
     ),
 }

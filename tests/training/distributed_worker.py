@@ -98,6 +98,7 @@ def main() -> None:
     save_file(trainable_state(trainer.model), rank / "weights.safetensors")
     np.savez(rank / "predictions.npz", **{task: output.predictions for task, output in outputs.items()})
     (rank / "results.json").write_text(json.dumps(results))
+    trainer.accelerator.wait_for_everyone()  # none leaves while another still needs the group
     trainer.end()
 
 
