@@ -104,3 +104,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    # Everything is written. torch's gloo threads now and then keep the interpreter from shutting down (seen once).
+    os._exit(0)
