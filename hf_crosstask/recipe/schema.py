@@ -15,7 +15,18 @@ from hf_crosstask.tasks.audit.policy import AuditSpec
 from hf_crosstask.tasks.card import TaskSpec
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
-_SINGLE_TASK = ("S1", "S1_token_controlled")
+StrategyName = Literal["S1", "S1_token_controlled", "S2", "S3a", "S3b", "S4", "S5", "A1", "A2", "A3", "A4"]
+#: Strategies that train exactly one task.
+SINGLE_TASK = ("S1", "S1_token_controlled")
+#: Strategy keys, and the layouts they go with.
+_KEYS_OF_LAYOUTS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("fusion",): ("S3a",),
+    ("private_r",): ("S3a", "S3b"),
+    ("equal_parameters",): ("A1", "A2", "A3", "A4"),
+    ("feed", "detach"): ("S3b",),
+    ("order", "freeze", "ewc", "rehearsal"): ("S4",),
+    ("private_provenance",): ("S3a", "A3", "A4"),
+}
 
 
 class Adapter(Section):
@@ -46,6 +57,11 @@ class Model(Section):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         default="auto", description="auto: bf16 where the device computes it, fp16 on older GPUs, fp32 on CPU"
     )
+    quantization: Literal["auto", "none", "nf4"] | None = Field(
+        default=None,
+        description="nf4: 4-bit NormalFloat backbone with double quantization (QLoRA); auto: nf4 where the model does "
+        "not fit the device in 16 bits; null: nf4 for S5, else none",
+    )
     adapter: Adapter | None = Field(default=None, description="the adapter that trains; null: full fine-tuning")
     trust_remote_code: Flag = Field(
         default=False, description="run model code from the repository; pin `revision` with it"
@@ -61,19 +77,107 @@ class Model(Section):
     head_dropout: Number = Field(default=0.1, ge=0, lt=1, description="dropout before each task's head")
 
     @model_validator(mode="after")
+    def _quantized_needs_adapter(self) -> Model:
+        if self.quantization in ("auto", "nf4") and self.adapter is None:
+            refuse([(["quantization"], "a quantized backbone does not train: give model.adapter")])
+        return self
+
+    @model_validator(mode="after")
     def _stride_fits(self) -> Model:
         if self.long_inputs == "window" and self.stride >= self.max_length:
             refuse([(["stride"], f"{self.stride} must be smaller than max_length ({self.max_length})")])
         return self
 
 
-class Strategy(Section):
-    """Which tasks share what."""
+class Surgery(Section):
+    """What happens to conflicting gradients of shared parameters."""
 
-    name: Literal["S1", "S1_token_controlled", "S2"] = Field(
-        description="S1: one task alone; S1_token_controlled: one task alone on a given number of tokens; "
-        "S2: several tasks, everything but the heads shared"
+    method: Literal["none", "pcgrad", "upgrad", "cagrad", "gradvac"] = Field(
+        default="pcgrad", description="none: gradients are summed; pcgrad: Yu et al. 2020; …"
     )
+    granularity: Literal["global", "layer", "module"] = Field(
+        default="global", description="over which parameters gradients are compared"
+    )
+
+
+class Strategy(Section):
+    """Which tasks share what, and how their gradients meet."""
+
+    name: StrategyName = Field(
+        description="S1: one task alone; S1_token_controlled: one task alone on a given number of tokens; "
+        "S2: several tasks, everything but the heads shared; S3a: a shared and a private adapter per task; "
+        "S3b: entity tasks feed relation, QA and event tasks; S4: one task after another; "
+        "S5: a 4-bit backbone under any of these; A1-A4: shared, private, shared + private summed, and gated "
+        "adapters with equally many trainable parameters"
+    )
+    architecture: Literal["S1", "S2", "S3a", "S3b", "S4"] | None = Field(
+        default=None, description="with S5 only: the strategy on the 4-bit backbone; null: S2"
+    )
+    surgery: Surgery | None = Field(
+        default=None, description="gradient surgery on shared parameters; null: pcgrad for S3a and S3b, else none"
+    )
+    fusion: Literal["sum", "gated", "attention"] | None = Field(
+        default=None, description="how a shared and a private adapter are added up (S3a); null: sum"
+    )
+    private_r: Int | None = Field(
+        default=None, gt=0, description="rank of private (S3a) and level (S3b) adapters; null: half of adapter.r"
+    )
+    equal_parameters: Literal["total", "active"] | None = Field(
+        default=None,
+        description="A1-A4: which trainable adapter parameters are made equal to those of one shared adapter of rank "
+        "adapter.r: all of them, or those that one task uses; null: total",
+    )
+    feed: Literal["attention", "shortcut"] | None = Field(
+        default=None, description="how level-1 states reach level-2 tasks (S3b); null: attention"
+    )
+    detach: Flag | None = Field(
+        default=None, description="level-2 losses do not train level 1 through the feed (S3b); null: false"
+    )
+    order: tuple[str, ...] | Literal["given", "smallest_first", "largest_first"] | None = Field(
+        default=None, description="order of the tasks (S4): names, or a rule; null: given"
+    )
+    freeze: Flag | None = Field(
+        default=None, description="keep the adapter of earlier stages fixed and add a new one each stage (S4)"
+    )
+    ewc: Number | None = Field(
+        default=None, ge=0, description="weight of elastic weight consolidation (S4); null or 0: none"
+    )
+    rehearsal: Number | None = Field(
+        default=None, ge=0, lt=1, description="share of each stage's tokens spent on earlier tasks (S4); null: 0"
+    )
+    private_provenance: tuple[str, ...] = Field(
+        default=(),
+        description="tasks of these provenances (mimic, …) do not train the shared adapter, only their private parts "
+        "(S3a, A3, A4)",
+    )
+
+    @property
+    def layout(self) -> str:
+        """The strategy that decides what is shared: that under the 4-bit backbone for S5, S3a for A2 to A4."""
+        return (self.architecture or "S2") if self.name == "S5" else self.name
+
+    @property
+    def surgery_method(self) -> str:
+        """The surgery in force, defaults resolved."""
+        if self.surgery is not None:
+            return self.surgery.method
+        return "pcgrad" if self.layout in ("S3a", "S3b") else "none"
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Strategy:
+        layout, problems = self.layout, []
+        if self.architecture is not None and self.name != "S5":
+            problems.append((["architecture"], f"only goes with S5, but the strategy is {self.name}"))
+        for keys, layouts in _KEYS_OF_LAYOUTS.items():
+            for key in keys:
+                if getattr(self, key) not in (None, ()) and layout not in layouts:
+                    text = f"only goes with {' and '.join(layouts)}, but the strategy is {self.name}"
+                    problems.append(([key], text + (f" on {layout}" if self.name == "S5" else "")))
+        if self.surgery is not None and self.surgery.method != "none" and layout in SINGLE_TASK + ("S4", "A2"):
+            problems.append((["surgery"], f"{self.name} has no step in which tasks share parameters"))
+        if problems:
+            refuse(problems)
+        return self
 
 
 class MixingSettings(Section):
@@ -222,11 +326,26 @@ class Recipe(Section):
         tasks = info.data.get("tasks")
         if tasks is None:
             return strategy
-        names = ", ".join(spec.name for spec in tasks)
-        if strategy.name in _SINGLE_TASK and len(tasks) != 1:
-            raise ValueError(f"{strategy.name} trains exactly one task, but `tasks` has {len(tasks)}: {names}")
-        if strategy.name == "S2" and len(tasks) < 2:
-            raise ValueError(f"S2 trains at least two tasks together, but `tasks` has one: {names}")
+        names = [spec.name for spec in tasks]
+        listed = ", ".join(names)
+        if strategy.layout in SINGLE_TASK and len(tasks) != 1:
+            raise ValueError(f"{strategy.name} trains exactly one task, but `tasks` has {len(tasks)}: {listed}")
+        if strategy.layout not in SINGLE_TASK and len(tasks) < 2:
+            raise ValueError(f"{strategy.name} trains at least two tasks, but `tasks` has one: {listed}")
+        if isinstance(strategy.order, tuple) and sorted(strategy.order) != sorted(names):
+            refuse([(["order"], f"must name every task once: {listed}")])
+        return strategy
+
+    @field_validator("strategy")
+    @classmethod
+    def _model_fits(cls, strategy: Strategy, info: ValidationInfo) -> Strategy:
+        model = info.data.get("model")
+        if model is None:
+            return strategy
+        if strategy.name == "S5" and model.quantization == "none":
+            raise ValueError('S5 is a 4-bit backbone, but model.quantization is "none"; leave it out')
+        if strategy.layout not in (*SINGLE_TASK, "S2", "S4") and model.adapter is None:
+            raise ValueError(f"{strategy.name} needs an adapter, but model.adapter is null")
         return strategy
 
     @field_validator("mixing")
