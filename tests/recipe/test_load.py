@@ -190,7 +190,7 @@ def test_everything_wrong_is_reported_at_once_in_plain_words(write: Write, valid
         "name": "no spaces",
         "tasks": ["synthetic_nre", {"name": "mine", "labls": ["A"]}, {"name": "other", "type": "nre"}],
         "model": {"name_or_path": "m", "adapter": {"r": "8", "target_modules": 5}, "max_length": 3.5},
-        "strategy": {"name": "S4"},
+        "strategy": {"name": "S9"},
         "mixing": {"sampling": "uniform", "temperature": 2},
         "budget": {"epochs": 1, "tokens": 3},
         "training": {"seed": True, "eval_strategy": "step", "loss_weights": "shar", "micro_batch_tokens": 0},
