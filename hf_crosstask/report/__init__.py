@@ -1,0 +1,1 @@
+"""A study's report: what was found, as HTML, Markdown, LaTeX, CSV and figures, from what is on disk."""

@@ -1,0 +1,8 @@
+"""Report tests share the invented runs of the study tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
