@@ -24,6 +24,9 @@ LAYERS = [
     "training",
     "data_report",
     "run",
+    "study",
+    "report",
+    "release",
     "cli",
 ]
 

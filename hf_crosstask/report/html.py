@@ -25,7 +25,8 @@ p.lead { font-size: 1.05rem; } p.note { color: #555; font-size: .85rem; margin-t
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .3rem .65rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e4e4e4; }
-thead th { border-bottom: 2px solid #555; white-space: nowrap; } td.number, th.number { text-align: right; white-space: nowrap; }
+thead th { border-bottom: 2px solid #555; white-space: nowrap; }
+td.number, th.number { text-align: right; white-space: nowrap; }
 tbody tr:hover { background: #f5f8fb; }
 figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; }
 figcaption { color: #333; font-size: .88rem; max-width: 50rem; }
