@@ -24,6 +24,7 @@ LAYERS = [
     "training",
     "data_report",
     "run",
+    "analyses",
     "study",
     "report",
     "release",

@@ -13,11 +13,11 @@ from hf_crosstask.study.record import StudyVerdict
 #: The analyses that have a section, and the command that runs each.
 ANALYSES: Mapping[str, tuple[str, str]] = {
     "data": ("Data exploration", "hf-crosstask data RECIPE --json FILE"),
-    "contamination": ("Contamination", "hf-crosstask contamination RUN"),
-    "probe": ("Probing", "hf-crosstask probe RUN"),
-    "calibration": ("Calibration", "hf-crosstask calibration RUN"),
-    "errors": ("Errors", "hf-crosstask errors RUN"),
-    "bench": ("Inference", "hf-crosstask bench RUN"),
+    "contamination": ("Contamination", "hf-crosstask contamination RECIPE --json FILE"),
+    "probe": ("Probing", "hf-crosstask probe RUN --json FILE"),
+    "calibration": ("Calibration", "hf-crosstask calibration RUN --json FILE"),
+    "errors": ("Errors", "hf-crosstask errors RUN --json FILE"),
+    "bench": ("Inference", "hf-crosstask bench RUN --json FILE"),
 }
 
 

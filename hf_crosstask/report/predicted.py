@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from statistics import mean
 from typing import TypeVar
 
@@ -18,10 +19,26 @@ from hf_crosstask.evaluation.errors import (
     wrong_in_all,
 )
 from hf_crosstask.evaluation.predictions import ENTITY_TYPES, NUMBER_TYPES, SET_TYPES, Predictions
+from hf_crosstask.evaluation.result import read_result
 
 _Key = TypeVar("_Key")
 #: (arm, task) to the predictions of each seed.
 Stored = Mapping[tuple[str, str], Mapping[int, Predictions]]
+
+
+def stored_predictions(folders: Iterable[Path]) -> dict[tuple[str, str], dict[int, Predictions]]:
+    """Predictions of finished runs, by strategy and task, and each by seed.
+
+    Raises:
+        InputError: a folder holds no finished run.
+    """
+    stored: dict[tuple[str, str], dict[int, Predictions]] = {}
+    for folder in folders:
+        result = read_result(folder)
+        for task in result.tasks:
+            path = folder / "predictions" / f"{task}.parquet"
+            stored.setdefault((result.strategy, task), {})[result.seed] = Predictions.from_parquet(path)
+    return stored
 
 
 def calibration_analysis(stored: Stored, *, replicates: int = 200) -> Analysis | None:
