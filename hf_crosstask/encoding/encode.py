@@ -119,7 +119,7 @@ def encode_task(
 
     Args:
         examples: rows of the unified schema.
-        card: the task; its type, labels, segmentation and score range matter here.
+        card: the task; its type, labels, segmentation, score range and (`ner`) official scorer matter here.
         tokenizer: a fast tokenizer.
         max_length: tokens of a row at most, special tokens included.
         stride: tokens that neighbouring windows of one text share at most (NER, span NER).
@@ -188,6 +188,7 @@ def encoding_fingerprint(examples: Dataset, context: EncodingContext) -> str:
             "score_range": card.score_range,
             "reach": card.reach,
             "formulation": card.formulation,
+            **({"official": card.official} if card.official and card.type == "ner" else {}),
             "max_new_tokens": card.max_new_tokens,
             "chat_template": None if card.formulation == "head" else context.tokenizer.chat_template,
             "max_length": context.max_length,

@@ -20,6 +20,10 @@ from hf_crosstask.encoding.encoder import IGNORED, Columns, EncodingContext, Tas
 from hf_crosstask.encoding.report import EncodingReport
 from hf_crosstask.encoding.tags import OUTSIDE, ner_tags
 from hf_crosstask.errors import InputError
+from hf_crosstask.tasks.card import Official
+
+#: Official scorers to which a discontinuous mention reaches from its first to its last character; so it is learned.
+OUTER_BOUNDS: frozenset[Official] = frozenset({"ade2018", "cmed2022"})
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,10 @@ def mark(
     candidates: list[tuple[int, int, int]] = []  # (first word, last word + 1, class id)
     for entity in entities:
         label = context.label_number(entity["type"], example_id)
-        if len(entity["offsets"]) > 1:
+        if len(entity["offsets"]) > 1 and context.card.official not in OUTER_BOUNDS:
             discontinuous += 1
             continue
-        ((start, end),) = entity["offsets"]
+        start, end = min(start for start, _ in entity["offsets"]), max(end for _, end in entity["offsets"])
         first, last = np.searchsorted(spans[:, 0], start), np.searchsorted(spans[:, 1], end)
         if first < len(spans) and last < len(spans) and spans[first, 0] == start and spans[last, 1] == end:
             candidates.append((int(first), int(last) + 1, label))

@@ -70,6 +70,13 @@ def hardware() -> str:
     return processor
 
 
+def threads() -> int | None:
+    """CPU threads of a run without accelerator: how its sums round depends on them. None where there is one."""
+    import torch
+
+    return None if torch.cuda.is_available() or torch.backends.mps.is_available() else torch.get_num_threads()
+
+
 def _processor() -> str:
     information = Path("/proc/cpuinfo")
     if information.is_file():

@@ -81,6 +81,13 @@ class Query(NamedTuple):
     rank: int
 
 
+class Pair(NamedTuple):
+    """The two mentions of a candidate pair, with their offsets in the document."""
+
+    head: Entity
+    tail: Entity
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """One row an example, in the order of the examples.
@@ -103,6 +110,7 @@ class Predictions:
         gold_slots, predicted_slots: for each gold and each predicted entity the values that an official scorer compares
             besides type and span (`slots.slot_names`); None where there is no such scorer.
         answers: what was generated; None for all but generative tasks.
+        pairs: the mentions of each candidate pair, where an official scorer compares them; else None.
     """
 
     target: Target
@@ -118,10 +126,11 @@ class Predictions:
     gold_slots: tuple[Slots, ...] | None = None
     predicted_slots: tuple[Slots, ...] | None = None
     answers: tuple[Answer, ...] | None = None
+    pairs: tuple[Pair, ...] | None = None
 
     def __post_init__(self) -> None:
         rows: tuple[Any, ...] = (self.split_groups, self.gold, self.predicted, self.confidence)
-        columns = (*rows, self.alternatives, self.logits, self.queries, self.choices, self.answers)
+        columns = (*rows, self.alternatives, self.logits, self.queries, self.choices, self.answers, self.pairs)
         slots = (self.gold_slots, self.predicted_slots)
         if any(column is not None and len(column) != len(self.ids) for column in (*columns, *slots)):
             raise ValueError("the columns of predictions differ in length")
@@ -135,7 +144,7 @@ class Predictions:
     def to_parquet(self, path: str | Path) -> Path:
         """Write the columns id, split_group, gold, prediction, confidence and, where present, alternatives, logits,
         group_id and rank (ranking), choices, gold_slots and prediction_slots, and of generative tasks answer, parsed,
-        log_likelihood and tokens.
+        log_likelihood and tokens, and head and tail of pairs.
 
         Entities are structs of `type` and `offsets` (a list of [start, end) character pairs, as in the unified
         schema), gold labels a list. The file is written whole or not at all.
@@ -181,6 +190,10 @@ class Predictions:
         for name, slots in (("gold_slots", self.gold_slots), ("prediction_slots", self.predicted_slots)):
             if slots is not None:
                 columns[name] = pa.array([[*map(list, row)] for row in slots], pa.list_(strings))
+        if self.pairs is not None:
+            for number, name in enumerate(Pair._fields):
+                (side,) = _entity_rows((tuple(pair[number] for pair in self.pairs),))
+                columns[name] = pa.array(side, entities.value_type)
         if self.answers is not None:
             columns["answer"] = pa.array([answer.text for answer in self.answers], pa.string())
             columns["parsed"] = pa.array([answer.parsed for answer in self.answers], pa.bool_())
@@ -238,6 +251,11 @@ class Predictions:
             answers=(
                 tuple(map(Answer, *(column[name] for name in ("answer", "parsed", "log_likelihood", "tokens"))))
                 if "answer" in column
+                else None
+            ),
+            pairs=(
+                tuple(map(Pair, *(_as_entities([column[name]])[0] for name in Pair._fields)))
+                if "head" in column
                 else None
             ),
         )

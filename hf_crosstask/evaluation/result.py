@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, ValidationError
 
-from hf_crosstask.atomic import write_json
+from hf_crosstask.atomic import file_sha256, json_fingerprint, write_json
 from hf_crosstask.errors import InputError
 from hf_crosstask.tasks.schema import TaskType
 
@@ -48,11 +48,15 @@ class Fingerprints(_Model):
 
 
 class TokenCounts(_Model):
-    """Forward tokens (special tokens included, padding not), planned and counted; `padded` includes the padding."""
+    """Forward tokens (special tokens included, padding not), planned and counted; `padded` includes the padding.
+
+    `extra_forward_tokens` passed the backbone once more (S3b's level-2 tasks); they are in none of the other counts.
+    """
 
     planned: NonNegativeInt
     counted: NonNegativeInt
     padded: NonNegativeInt
+    extra_forward_tokens: NonNegativeInt = 0
 
 
 class TaskTokenCounts(TokenCounts):
@@ -114,12 +118,13 @@ class TaskResult(_Model):
 
 
 class ParameterCounts(_Model):
-    """Parameters of the model; `per_adapter` maps an adapter's name to its size."""
+    """Parameters of the model; `per_adapter` maps an adapter's name to its size, `fusion` are gates or attention."""
 
     total: NonNegativeInt
     trainable: NonNegativeInt
     heads: NonNegativeInt
     per_adapter: dict[str, NonNegativeInt]
+    fusion: NonNegativeInt = 0
 
 
 class TrainResult(_Model):
@@ -143,9 +148,35 @@ class Environment(_Model):
     git_commit: str | None
 
 
+class StageResult(_Model):
+    """One stage of a sequential run: its task, the step and the forward tokens at its end (`rehearsal`: those of the stage
+    that earlier tasks got), and every task's score then; null where it is not a number."""
+
+    task: str
+    step: NonNegativeInt
+    tokens: NonNegativeInt
+    rehearsal: NonNegativeInt
+    scores: dict[str, float | None]
+
+
+class StagesResult(_Model):
+    """Every task's score after every stage (`metric` on `split`), and `forgetting`: what a task's score lost from the end
+    of its own stage to the end of the run (of a loss: what it gained)."""
+
+    order: list[str]
+    split: dict[str, str]
+    metric: dict[str, str]
+    after: list[StageResult]
+    forgetting: dict[str, float]
+
+
 class RunResult(_Model):
     """The whole `result.json`. `model` names the backbone and its precision, `evaluation` how scores were made,
-    `audit` the leaks between training and evaluation data (null: not audited)."""
+    `audit` the leaks between training and evaluation data (null: not audited), `fitting` how the size of micro-batches was
+    found (null: the recipe gives it). `validation` holds each task's values on its validation split at the end, where the
+    recipe asks for them; `threads` the CPU threads, on which sums depend (null: on an accelerator). `files` maps files of
+    the run folder to the SHA-256 of their bytes, and `checksum` is that of the rest of this record. `gradient_conflicts`
+    has a row for every pair of tasks under gradient surgery, `stages` the scores of a sequential run."""
 
     schema_version: Literal[1] = 1
     experiment_id: str
@@ -162,6 +193,33 @@ class RunResult(_Model):
     model: dict[str, str] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
     audit: dict[str, Any] | None = None
+    fitting: dict[str, Any] | None = None
+    validation: dict[str, dict[str, float]] = Field(default_factory=dict)
+    threads: int | None = None
+    gradient_conflicts: list[dict[str, Any]] | None = None
+    stages: StagesResult | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    checksum: str | None = None
+
+
+def tampered(folder: str | Path) -> list[str]:
+    """What of a finished run was changed after its result was written; empty where nothing was.
+
+    Raises:
+        ResultError: there is no result, or it is no JSON object.
+    """
+    folder = Path(folder)
+    content = _load(folder / FILE_NAME)
+    written = content.pop("checksum", None)
+    if written is None:
+        return ["result.json has no checksum: it is of an earlier version"]
+    found = [] if written == json_fingerprint(content) else ["result.json was edited: its checksum does not fit"]
+    for name, digest in sorted(content["files"].items()):
+        if not (folder / name).is_file():
+            found.append(f"{name} is missing")
+        elif file_sha256(folder / name) != digest:
+            found.append(f"{name} was edited: its SHA-256 is not what the result says")
+    return found
 
 
 def inconsistencies(result: RunResult) -> list[tuple[str, str]]:
@@ -194,7 +252,8 @@ def write_result(folder: str | Path, result: RunResult) -> Path:
     problems = inconsistencies(result)
     if problems:
         raise ResultError(path, problems)
-    return write_json(path, result.model_dump(mode="json"))
+    content = result.model_dump(mode="json", exclude={"checksum"})
+    return write_json(path, content | {"checksum": json_fingerprint(content)})
 
 
 def read_result(path: str | Path, *, allow_unfinished: bool = False) -> RunResult:

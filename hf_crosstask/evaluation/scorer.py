@@ -14,10 +14,11 @@ from hf_crosstask.evaluation.answers import AnswerDecoder
 from hf_crosstask.evaluation.decoding import Decoder, LabelDecoder, TagDecoder
 from hf_crosstask.evaluation.list_decoding import CandidateDecoder, ChoiceDecoder
 from hf_crosstask.evaluation.predictions import Predictions, Target
+from hf_crosstask.evaluation.relation_pairs import PairFiller
 from hf_crosstask.evaluation.result import MetricValue
 from hf_crosstask.evaluation.scoring import Scoring, scoring_for
 from hf_crosstask.evaluation.set_decoding import LabelSetDecoder, ScoreDecoder
-from hf_crosstask.evaluation.slots import SlotDecoder
+from hf_crosstask.evaluation.slots import SlotFiller, slot_names
 from hf_crosstask.evaluation.span_decoding import SpanDecoder
 from hf_crosstask.tasks.card import TaskCard
 from hf_crosstask.tasks.schema import TaskType
@@ -42,6 +43,11 @@ DECODERS: dict[TaskType, Callable[[TaskCard, Target, Dataset, Dataset], Decoder]
 WITH_THRESHOLD: frozenset[TaskType] = frozenset({"multilabel"})
 
 
+def _complete(predictions: Predictions) -> Predictions:
+    """Nothing to add."""
+    return predictions
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Decodes and scores one task on one set of examples; made by `build_scorer`.
@@ -50,11 +56,13 @@ class Scorer:
         card: the task; `card.primary_metric` is one of the metrics.
         scoring: from predictions to values, usable without the examples.
         decoder: from logits to predictions.
+        complete: adds to predictions what an official scorer compares besides.
     """
 
     card: TaskCard
     scoring: Scoring
     decoder: Decoder
+    complete: Callable[[Predictions], Predictions] = _complete
 
     def decode(self, logits: Sequence[NDArray[np.float32]]) -> Predictions:
         """Predictions, one for each example in example order.
@@ -69,7 +77,7 @@ class Scorer:
             ValueError: the arrays do not fit the encoded rows or the labels.
         """
         self._check(logits)
-        return self.decoder.decode(logits)
+        return self.complete(self.decoder.decode(logits))
 
     def read(self, answers: Sequence[str], likelihoods: Sequence[NDArray[np.float32]]) -> Predictions:
         """Predictions of a generative task, one for each example in example order.
@@ -85,7 +93,7 @@ class Scorer:
         if not isinstance(self.decoder, AnswerDecoder):
             raise ValueError(f"task {self.card.name!r} has a head: decode its logits")
         self._check(likelihoods)
-        return self.decoder.read(answers, likelihoods)
+        return self.complete(self.decoder.read(answers, likelihoods))
 
     def with_best_threshold(self, logits: Sequence[NDArray[np.float32]]) -> Scorer:
         """The scorer with the threshold at which the primary metric is highest on these examples.
@@ -142,7 +150,7 @@ class Scorer:
 
     def majority(self) -> dict[str, float]:
         """The trivial predictor's values on these examples; see `Scoring.majority`."""
-        return self.scoring.majority(self.decoder.references)
+        return self.scoring.majority(self.complete(self.decoder.references))
 
 
 def build_scorer(
@@ -160,7 +168,7 @@ def build_scorer(
         examples: rows of the unified schema.
         encoded_rows: what `encode_task` made of them; several rows may share an example (windows).
         lost_gold: label to the number of gold annotations that no example carries; they count as false negatives.
-        train: the training examples, which fill in what an official scorer wants besides spans (see `slots`).
+        train: the training examples, which fill in what an official scorer wants besides spans and types (`slots`).
 
     Raises:
         InputError: the task type cannot be scored, or the card's primary metric does not exist for it.
@@ -169,14 +177,17 @@ def build_scorer(
     scoring = scoring_for(target)
     form = AnswerDecoder if card.formulation == "generative" else DECODERS[card.type]
     decoder = form(card, target, examples, encoded_rows)
-    if card.official is not None:
+    complete: Callable[[Predictions], Predictions] = _complete
+    if card.official is not None and card.type == "relation":
+        complete = PairFiller(examples)
+    elif card.official is not None and slot_names(card.official):
         if train is None:
             raise InputError(f"task {card.name!r}: the official scorer {card.official} needs the training examples")
-        decoder = SlotDecoder(decoder, examples, train, card.official)
+        complete = SlotFiller(examples, train, card.official)
     metrics = scoring.names(decoder.references)
     if card.primary_metric not in metrics:
         why = unknown_name("primary_metric", card.primary_metric, metrics)
         if card.primary_metric in scoring.only_with_alternatives:
             why = f"{card.primary_metric!r} needs acceptable alternatives, and these examples carry none"
         raise InputError(f"task {card.name!r}: {why}")
-    return Scorer(card, scoring, decoder)
+    return Scorer(card, scoring, decoder, complete)

@@ -22,8 +22,9 @@ from hf_crosstask.evaluation.counts import CountTable, FloatArray, FromCounts
 from hf_crosstask.evaluation.entities import alternative_counts, entity_counts, merged_counts
 from hf_crosstask.evaluation.labels import label_counts, most_frequent, scored_labels
 from hf_crosstask.evaluation.official import multiple_choice, similarity
-from hf_crosstask.evaluation.predictions import Predictions, Target
+from hf_crosstask.evaluation.predictions import ENTITY_TYPES, Predictions, Target
 from hf_crosstask.evaluation.result import MetricValue
+from hf_crosstask.evaluation.shared_tasks import Addition, addition_for
 from hf_crosstask.tasks.schema import TaskType
 
 #: Predictions and weights `[..., examples]` to values `[...]`.
@@ -336,6 +337,35 @@ def _with_parse_failures(scoring: Scoring) -> Scoring:
     return replace(scoring, weighted=weighted, only_with_answers=generation.OF_ANSWERS)
 
 
+def _with_official(scoring: Scoring, addition: Addition) -> Scoring:
+    """The scoring with an official scorer's metrics: its statistics become the last rows of the counts."""
+    rows = -(-addition.columns // 4)
+
+    def shaped(statistics: FloatArray) -> FloatArray:
+        padding = [(0, 0)] * (statistics.ndim - 1) + [(0, 4 * rows - addition.columns)]
+        return np.pad(statistics, padding).reshape(*statistics.shape[:-1], rows, 4)
+
+    def count(predictions: Predictions) -> CountTable:
+        table = scoring.count(predictions)
+        return CountTable(
+            np.concatenate([table.per_example, shaped(addition.count(predictions))], axis=1),
+            np.concatenate([table.constant, shaped(addition.lost(scoring.target.lost_gold))]),
+        )
+
+    def own(value: FromCounts) -> FromCounts:
+        return lambda totals: value(totals[..., :-rows, :])
+
+    def official(name: str) -> FromCounts:
+        return lambda totals: addition.from_counts(
+            totals[..., -rows:, :].reshape(*totals.shape[:-2], 4 * rows)[..., : addition.columns]
+        )[name]
+
+    metrics = {name: own(value) for name, value in scoring.metrics.items()}
+    metrics |= {name: official(source) for name, source in addition.metrics.items()}
+    entities = scoring.target.type in ENTITY_TYPES
+    return replace(scoring, metrics=metrics, count=count, trivial=spans.nothing_found if entities else scoring.trivial)
+
+
 SCORINGS: dict[TaskType, Callable[[Target], Scoring]] = {
     "ner": _entity_scoring,
     "span_ner": _span_scoring,
@@ -373,6 +403,9 @@ def scoring_for(target: Target) -> Scoring:
     if target.lost_gold and target.type in _NOTHING_LOST:
         raise InputError(f"task {target.task!r}: lost gold has no meaning in a {target.type} task")
     scoring = SCORINGS[target.type](target)
+    addition = addition_for(target)
+    if addition is not None:
+        scoring = _with_official(scoring, addition)
     return _with_parse_failures(scoring) if target.formulation == "generative" else scoring
 
 

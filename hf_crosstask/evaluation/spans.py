@@ -20,9 +20,10 @@ from hf_crosstask.evaluation.counts import FN, FP, LOST, TP, CountTable, FloatAr
 from hf_crosstask.evaluation.entities import Entity, entity_counts, merged_counts
 from hf_crosstask.evaluation.official import share2015
 from hf_crosstask.evaluation.predictions import Predictions, Slots, Target
+from hf_crosstask.tasks.card import Official
 
 _TASK2 = 23  # statistics of `share2015.task2_counts`
-_ROWS = {None: 0, "share2014": 1, "share2015": 2 + 6}  # further rows of counts by official scorer
+_ROWS: dict[Official | None, int] = {"share2014": 1, "share2015": 2 + 6}  # further rows of counts by official scorer
 
 
 def relaxed_counts(
@@ -118,7 +119,7 @@ def span_table(predictions: Predictions) -> CountTable:
     lost = c.lost_constant(target.lost_gold, target.labels)
     all_lost = lost[:, LOST].sum()
     constants = [lost, lost.sum(axis=0, keepdims=True), lost]
-    if target.official is not None:
+    if target.official in _ROWS:
         tables.append(_official_counts(predictions))
         constants.append(_official_lost(target, all_lost))
     return CountTable(np.concatenate(tables, axis=1), np.concatenate(constants))

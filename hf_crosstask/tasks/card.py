@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hf_crosstask.tasks.schema import TaskType
 
 Access = Literal["public", "credentialed"]
-Official = Literal["share2014", "share2015"]
+Official = Literal["share2014", "share2015", "thyme2016", "ade2018", "cmed2022"]
 #: How a task is posed: to a head of its own, or to a language model, which generates the answer or weighs the choices.
 Formulation = Literal["head", "generative", "likelihood"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hf_crosstask.errors import InputError, unknown_name
-from hf_crosstask.tasks.card import TaskCard, TaskSpec
+from hf_crosstask.tasks.card import Official, TaskCard, TaskSpec
 from hf_crosstask.tasks.cards import CARD_MODULES
 from hf_crosstask.tasks.readers import READERS, READERS_WITHOUT_FILES
 from hf_crosstask.tasks.schema import RELEVANCE, SPLITS, TaskType
@@ -30,6 +30,14 @@ DEFAULT_METRICS: dict[TaskType, tuple[str, ...]] = {
     "ranking": ("map", "avg_rec", "mrr", "precision", "recall", "f1", "accuracy"),
     "multiple_choice": ("accuracy",),
     "generation": ("rouge_l", "rouge_1", "rouge_2", "bleu", "perplexity"),
+}
+#: The task types that an official scorer scores.
+OFFICIAL_TYPES: dict[Official, tuple[TaskType, ...]] = {
+    "share2014": ("span_ner",),
+    "share2015": ("span_ner",),
+    "thyme2016": ("ner", "span_ner", "relation"),
+    "ade2018": ("ner", "span_ner", "relation"),
+    "cmed2022": ("ner", "span_ner"),
 }
 #: How the positive of two classes is usually named; a card may name it in `positive_label`.
 _POSITIVE = ("1", "true", "yes", "positive")
@@ -154,8 +162,9 @@ def _problems(card: TaskCard) -> list[str]:
             problems.append(f"`negative_label` is for relation tasks, this is a {card.type} task")
         elif card.negative_label not in card.labels:
             problems.append(f"`negative_label`: {unknown_name('label', card.negative_label, card.labels)}")
-    if card.official is not None and card.type != "span_ner":
-        problems.append(f"`official`: {card.official} scores span_ner tasks, this is a {card.type} task")
+    if card.official is not None and card.type not in OFFICIAL_TYPES[card.official]:
+        types = ", ".join(OFFICIAL_TYPES[card.official])
+        problems.append(f"`official`: {card.official} scores {types} tasks, this is a {card.type} task")
     problems += _score_problems(card)
     problems += _formulation_problems(card)
     for split, count in card.max_examples.items():
@@ -176,8 +185,6 @@ def _formulation_problems(card: TaskCard) -> list[str]:
         problems.append(f"{form} weighs the choices of multiple_choice tasks, this is a {card.type} task")
     if card.formulation == "generative" and card.type == "ranking":
         problems.append(f"{form}: a generated answer cannot rank candidates; use head")
-    if card.official is not None:
-        problems.append(f"{form}: the official scorer {card.official} scores the formulation head only")
     if card.type == "multilabel" and any(label.strip().lower() == "none" for label in card.labels):
         problems.append(f"{form}: the label 'none' could not be told from an answer without labels")
     return problems

@@ -179,6 +179,10 @@ def test_entities_in_parts_are_counted(bert):
     encoded = encode_task(to_dataset([row]), card(), bert, max_length=32, causal=False)
     assert encoded.report.entities_discontinuous == encoded.report.entities_unreachable == 1
     assert decode(encoded.dataset, [row["text"]]) == [[]]
+    outer = card().model_copy(update={"official": "ade2018"})  # whose scorer takes it from first to last
+    encoded = encode_task(to_dataset([row]), outer, bert, max_length=32, causal=False)
+    assert encoded.report.entities_discontinuous == 0
+    assert decode(encoded.dataset, [row["text"]]) == [[("Gene", 0, 18)]]
 
 
 def test_truncation_leaves_words_unowned_and_counts_the_entities_it_cuts(bert):

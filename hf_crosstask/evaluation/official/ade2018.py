@@ -34,7 +34,8 @@ MODES = ("strict", "lenient")
 #: The row of types outside the task: only a submission can have them, and they are wrong.
 _OTHER = "other"
 _TARGETS = {"entity": (*ENTITIES, _OTHER), "relation": (*RELATIONS, _OTHER)}
-_COLUMNS = 1 + len(MODES) * sum(3 * len(labels) + 3 for labels in _TARGETS.values())
+#: Statistics of a file.
+COLUMNS = 1 + len(MODES) * sum(3 * len(labels) + 3 for labels in _TARGETS.values())
 
 Item = TypeVar("Item", Span, Relation)
 
@@ -103,7 +104,7 @@ def document_counts(gold: Mapping[str, BratDocument], predicted: Mapping[str, Br
             row += _by_label(right.spans, guess.spans, _entity_equal(strict), _TARGETS["entity"])
             row += _by_label(right.relations, guess.relations, relation_equal, _TARGETS["relation"])
         rows[name] = row
-    return unit_counts(rows, _COLUMNS)
+    return unit_counts(rows, COLUMNS)
 
 
 def from_counts(sums: FloatArray) -> Values:

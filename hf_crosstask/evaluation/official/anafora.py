@@ -45,6 +45,8 @@ VIEWS: dict[str, tuple[str, str | None]] = {
 }
 #: All metric prefixes, in the order of the statistics.
 SUBTASKS = (*VIEWS, "cr", "cr_exact")
+#: Statistics of a document.
+COLUMNS = 4 * len(SUBTASKS)
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def document_counts(
         row += closure_counts(*links)
         row += _set_counts(*links)
         rows[name] = row
-    return unit_counts(rows, 4 * len(SUBTASKS))
+    return unit_counts(rows, COLUMNS)
 
 
 def _set_counts(right: AbstractSet[Hashable], guess: AbstractSet[Hashable]) -> list[int]:

@@ -33,6 +33,8 @@ DRUG, COMBINED = "Drug", "Combined"
 _OTHER = "other"
 _MENTIONS = (DRUG, *EVENTS, _OTHER)
 _ROWS = (*_MENTIONS, *ATTRIBUTES, COMBINED)
+#: Statistics of a file.
+COLUMNS = len(MODES) * len(_ROWS) * 3
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def document_counts(gold: Mapping[str, BratDocument], predicted: Mapping[str, Br
         name: np.array([_rows(gold[name], predicted[name], strict) for strict in (True, False)], float).ravel()
         for name in common
     }
-    return unit_counts({name: row.tolist() for name, row in rows.items()}, len(MODES) * len(_ROWS) * 3)
+    return unit_counts({name: row.tolist() for name, row in rows.items()}, COLUMNS)
 
 
 def from_counts(sums: FloatArray) -> Values:

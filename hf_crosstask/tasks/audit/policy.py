@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hf_crosstask.errors import InputError
 from hf_crosstask.tasks.audit.corpus import TRAIN, Splits
 from hf_crosstask.tasks.audit.report import LEAK_KINDS, AuditReport, Kind, SplitPair
 from hf_crosstask.tasks.audit.splits import audit_splits
 from hf_crosstask.tasks.audit.table import plain_table
+from hf_crosstask.tasks.card import TaskSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Policy = Literal["error", "purge", "allow"]
 TaskSplits = dict[str, dict[str, "Dataset"]]
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
 
 
 class AuditSpec(BaseModel):
@@ -29,6 +34,9 @@ class AuditSpec(BaseModel):
     reported with that said. `within_task: "allow"` says it: all arms of a study train on the same leak, and scores
     stay comparable with published ones, while overlaps between tasks, which only the multi-task arm can profit from,
     stay forbidden.
+
+    `against` names tasks that the run does not train: their splits are audited with its own, so that every arm of a
+    study trains a task on the same examples, and (with a tiny model) uses the same tokenizer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +49,11 @@ class AuditSpec(BaseModel):
         default=LEAK_KINDS, min_length=1, description="the kinds of overlap that count as a leak"
     )
     examples: int = Field(default=5, ge=0, description="how many examples the report names for each overlap")
+    against: tuple[Annotated[TaskSpec, BeforeValidator(_named, json_schema_input_type=str | TaskSpec)], ...] = Field(
+        default=(),
+        description="tasks that this run does not train, but whose splits are audited with its own: all arms of a study "
+        "then train on the same examples",
+    )
 
     def for_pair(self, pair: SplitPair) -> Policy:
         """What happens to a leak between these splits."""

@@ -78,6 +78,22 @@ _CMED_FIELDS: dict[str, Any] = {
         splits="train, dev, test",
     ),
 }
+#: THYME attribute to the metric prefix of its official scores.
+_THYME_ATTRIBUTES = {
+    "Class": "ta_class",
+    "ContextualModality": "ea_modality",
+    "Degree": "ea_degree",
+    "Polarity": "ea_polarity",
+    "Type": "ea_type",
+}
+#: Task name to part, mention, attribute and its values (THYME annotation guidelines).
+_THYME_TASKS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "class": ("TA", "TIMEX3", "Class", ("DATE", "TIME", "DURATION", "QUANTIFIER", "PREPOSTEXP", "SET")),
+    "modality": ("EA", "EVENT", "ContextualModality", ("ACTUAL", "HYPOTHETICAL", "HEDGED", "GENERIC")),
+    "degree": ("EA", "EVENT", "Degree", ("N/A", "LITTLE", "MOST")),
+    "polarity": ("EA", "EVENT", "Polarity", ("POS", "NEG")),
+    "type": ("EA", "EVENT", "Type", ("N/A", "ASPECTUAL", "EVIDENTIAL")),
+}
 _CHEN = "Chen et al. 2023, J Biomed Inform 142:104370, abstract"
 _HENRY = "Henry et al. 2020, JAMIA 27(1), doi 10.1093/jamia/ocz166, abstract"
 _DRUG_RELATIONS = ("Strength", "Form", "Dosage", "Duration", "Frequency", "Route", "ADE", "Reason")
@@ -95,10 +111,12 @@ _ADE = _card(
     "n2c2_2018_ade",
     "ner",
     "n2c2 2018 Track 2: drugs, their properties, adverse events and reasons in discharge summaries; examples are whole "
-    "notes and carry the gold relations. The official evaluation takes a discontinuous mention from its first to its last "
-    "character. A few mentions of the distribution are said to differ from the text at their offsets; the offsets count.",
+    "notes and carry the gold relations, which n2c2_2018_ade_relation learns and scores. The official evaluation takes a "
+    "discontinuous mention from its first to its last character. A few mentions of the distribution are said to differ "
+    "from the text at their offsets; the offsets count.",
     ("Drug", "Strength", "Form", "Dosage", "Duration", "Frequency", "Route", "ADE", "Reason"),
     ("lenient_f1", "strict_f1"),
+    official="ade2018",
     **_ADE_FIELDS,
     options={"corpus": "n2c2_2018", "mention_text": "offsets"},
     published_counts={"train": {"documents": 303}, "test": {"documents": 202}},
@@ -107,10 +125,13 @@ _ADE = _card(
 _CMED = _card(
     "n2c2_2022_cmed",
     "ner",
-    "n2c2 2022 Track 1 (CMED): medication mentions, and whether a change of them is discussed (the entity's type); "
-    "examples are whole notes, and the entities carry the five slots of a change as attributes.",
+    "n2c2 2022 Track 1 (CMED), end to end: medication mentions, and whether a change of them is discussed (the entity's "
+    "type); examples are whole notes. The five slots of a change (and Combined: all five right) are scored with each "
+    "slot's commonest value of the training notes; n2c2_2022_cmed_event and n2c2_2022_cmed_<slot> learn them with gold "
+    "mentions, the parts that the track calls Event and Context classification.",
     ("Disposition", "NoDisposition", "Undetermined"),
-    ("strict_f1", "lenient_f1"),
+    tuple(f"{mode}_{part}_f1" for mode in ("strict", "lenient") for part in ("event", "drug", "combined")),
+    official="cmed2022",
     **_CMED_FIELDS,
     options={"corpus": "n2c2_2022"},
     published_counts={"train+validation+test": {"documents": 500, "entities": 9_013}},
@@ -165,13 +186,16 @@ CARDS: tuple[TaskCard, ...] = (
     _card(
         "semeval2016t12",
         "ner",
-        "SemEval-2016 Task 12 (Clinical TempEval, THYME): time expressions and events in oncology notes; examples are "
-        "whole notes, with attributes (Class, DocTimeRel, …) and temporal relations. SECTIONTIME and DOCTIME anchor "
-        "relations and are not scored.",
-        ("EVENT", "TIMEX3", "SECTIONTIME", "DOCTIME"),
-        ("es_f1", "ts_f1", "ta_f1", "ea_f1", "dr_f1", "cr_f1", "cr_closure_f1"),
+        "SemEval-2016 Task 12 (Clinical TempEval, THYME): time expressions and events in oncology notes (TS, ES, phase "
+        "1); examples are whole notes. Attributes (TA, EA, DR) are scored with the values that the same words have in the "
+        "training notes, as the task's memorize baseline does. semeval2016t12_class (TA), _modality, _degree, _polarity, "
+        "_type (EA), _doctimerel (DR) and _contains (CR) learn them with gold mentions (phase 2). SECTIONTIME and DOCTIME "
+        "anchor relations, are no part of the evaluation and are left out.",
+        ("EVENT", "TIMEX3"),
+        ("es_f1", "ts_f1", *(f"{part}_f1" for part in _THYME_ATTRIBUTES.values()), "dr_f1"),
         **_THYME_FIELDS,
-        options={"corpus": "thyme"},
+        official="thyme2016",
+        options={"corpus": "thyme", "types": {"SECTIONTIME": None, "DOCTIME": None}},
         published_counts={
             "train": {"documents": 293},
             "validation": {"documents": 147},
@@ -187,15 +211,30 @@ CARDS: tuple[TaskCard, ...] = (
         **_THYME_FIELDS,
         options={"corpus": "thyme", "attribute": "DocTimeRel", "mentions": ["EVENT"], "context": 1},
     ),
+    *(
+        _card(
+            f"semeval2016t12_{name}",
+            "classification",
+            f"SemEval-2016 Task 12, {part} with gold spans: the {attribute} of a marked {mention}. With gold spans the "
+            "official F1 is the accuracy.",
+            values,
+            ("accuracy", "macro_f1"),
+            **_THYME_FIELDS,
+            options={"corpus": "thyme", "attribute": attribute, "mentions": [mention], "context": 1},
+        )
+        for name, (part, mention, attribute, values) in _THYME_TASKS.items()
+    ),
     _card(
         "semeval2016t12_contains",
         "relation",
-        "SemEval-2016 Task 12, CR with gold spans: does one event or time contain another in the same sentence? Gold "
-        "relations across sentences are lost and counted; pathology notes have no relation annotation and no examples.",
+        "SemEval-2016 Task 12, CR with gold spans: does one event or time contain another in the same sentence? Scored "
+        "with temporal closure (cr_f1) and without (cr_exact_f1). Gold relations across sentences are lost and counted as "
+        "missed; pathology notes have no relation annotation and no examples.",
         ("none", "CONTAINS"),
-        ("micro_f1", "micro_f1_candidates"),
+        ("cr_f1", "cr_exact_f1", "micro_f1", "micro_f1_candidates"),
         **_THYME_FIELDS,
         negative_label="none",
+        official="thyme2016",
         options={
             "corpus": "thyme",
             "distance": 0,
@@ -211,10 +250,11 @@ CARDS: tuple[TaskCard, ...] = (
         "n2c2_2018_ade_relation",
         "relation",
         "n2c2 2018 Track 2, relations with gold mentions: which property, event or reason belongs to which drug, in the "
-        "same or neighbouring sentences; gold relations farther apart are lost and counted.",
+        "same or neighbouring sentences; gold relations farther apart are lost and counted as missed.",
         ("none", *(f"{type}-Drug" for type in _DRUG_RELATIONS)),
-        ("micro_f1", "micro_f1_candidates", "macro_f1"),
+        ("lenient_f1", "strict_f1", "micro_f1", "micro_f1_candidates", "macro_f1"),
         **_ADE_FIELDS,
+        official="ade2018",
         negative_label="none",
         options={
             "corpus": "n2c2_2018",
@@ -222,7 +262,7 @@ CARDS: tuple[TaskCard, ...] = (
             "distance": 1,
             "pairs": [[type, "Drug"] for type in _DRUG_RELATIONS],
         },
-        best_published=Published(metric="micro_f1", value=0.9630, system="best of the shared task", source=_HENRY),
+        best_published=Published(metric="lenient_f1", value=0.9630, system="best of the shared task", source=_HENRY),
     ),
     _CMED,
     _card(

@@ -179,8 +179,8 @@ CARDS: tuple[TaskCard, ...] = (
         description="PubMed 20k RCT: the role of a sentence in the abstract of a randomized controlled trial, from the "
         "sentence alone. Micro-F1 over all classes is accuracy.",
         labels=("BACKGROUND", "OBJECTIVE", "METHODS", "RESULTS", "CONCLUSIONS"),
-        primary_metric="accuracy",
-        secondary_metrics=("macro_f1",),
+        primary_metric="micro_f1",
+        secondary_metrics=("accuracy", "macro_f1"),
         reader="pubmed_rct",
         path="pubmed_rct",
         published_counts={

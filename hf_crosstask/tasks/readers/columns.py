@@ -4,7 +4,8 @@
 column is the field of its own name. Besides the fields of the schema, `tokens` and `tags` (a list each, one scheme tag
 per token) stand for `text` and `entities`.
 
-- `id`, `split_group`: text or integer. Without them rows are numbered, and each row is its own group.
+- `id`, `split_group`: text or integer. Without them rows are numbered, and each row is its own group; of a ranking each
+  query (`group_id`).
 - `labels`: text or integer, or a list of these.
 - `entities`: list of {`type`, `start`, `end` (exclusive)} or {`type`, `offsets`: [[start, end], …]}, with optional `id`,
   `text`, `normalized`, `attributes`; or an object of such lists.
@@ -113,7 +114,12 @@ def row_example(
     """
     values = {field: _value(row, column, field) for field, column in columns.items()}
     name = _name(values["id"], "id") if values.get("id") is not None else default_id
-    group = _name(values["split_group"], "split_group") if values.get("split_group") is not None else name
+    if values.get("split_group") is not None:
+        group = _name(values["split_group"], "split_group")
+    elif card.type == "ranking" and values.get("group_id") is not None:
+        group = _name(values["group_id"], "group_id")
+    else:
+        group = name
     if "tokens" in values:
         return _tagged_example(values, card, options, name, group)
     needed = _needed(card, columns)

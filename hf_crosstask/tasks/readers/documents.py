@@ -40,6 +40,9 @@ from pydantic import Field
 from hf_crosstask.tasks.readers.base import Source, TextOptions, pmid_group
 from hf_crosstask.tasks.readers.sentences import Span
 
+#: The attribute that `in_document` adds.
+DOCUMENT_OFFSETS = "document_offsets"
+
 
 class DocumentOptions(TextOptions):
     """Options of every reader of documents; the module docstring explains them."""
@@ -105,6 +108,24 @@ def corpus_group(corpus: str, document: str) -> str:
 def text_group(corpus: str, text: str) -> str:
     """The `split_group` of a text whose document is unknown: copies of the text share it."""
     return corpus_group(corpus, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def in_document(entity: Mapping[str, Any]) -> dict[str, Any]:
+    """The entity with its place in the document as an attribute, for examples that show a part of the document.
+
+    Only tasks with an official scorer of relations have it: the scorer compares mentions of the whole document.
+    """
+    value = ";".join(f"{start}:{end}" for start, end in entity["offsets"])
+    return {**entity, "attributes": [*entity["attributes"], {"name": DOCUMENT_OFFSETS, "value": value}]}
+
+
+def document_offsets(entity: Mapping[str, Any]) -> tuple[Span, ...]:
+    """The place of an entity in its document; its offsets in the example where no attribute says it (`in_document`)."""
+    values = [item["value"] for item in entity["attributes"] if item["name"] == DOCUMENT_OFFSETS]
+    if not values:
+        return tuple(sorted((start, end) for start, end in entity["offsets"]))
+    pairs = [part.split(":") for part in values[0].split(";")]
+    return tuple(sorted((int(start), int(end)) for start, end in pairs))
 
 
 def fitting_line_ends(text: str, spans: Iterable[Span]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_crosstask.errors import DataFormatError, InputError
 from hf_crosstask.tasks.readers.base import ReadResult, Source, integer
-from hf_crosstask.tasks.readers.documents import Document, DocumentOptions, outer_span, split_group
+from hf_crosstask.tasks.readers.documents import Document, DocumentOptions, in_document, outer_span, split_group
 from hf_crosstask.tasks.readers.holdout import choose_groups
 from hf_crosstask.tasks.readers.sentences import Span, merge_straddled, split_sentences
 from hf_crosstask.tasks.schema import make_example
@@ -66,7 +66,7 @@ class PairView:
         """One candidate pair (head, tail) in `text[span]`; without gold types it is a negative."""
         card = self.source.card
         start, end = span
-        head, tail = entities
+        head, tail = entities if card.official is None else map(in_document, entities)
         types = sorted(gold or [str(card.negative_label)], key=card.labels.index)
         return make_example(
             f"{document.name}.{name}",
@@ -136,7 +136,7 @@ def _named(
     named: dict[str, list[Document]] = {split: [] for split in splits}
     for split, documents in splits.items():
         for document in documents:
-            if options.pmid_names and integer(document.name) is None:
+            if options.pmid_names and not document.group and integer(document.name) is None:
                 problem = f"the document name {document.name!r} is not a PMID."
                 raise DataFormatError(document.where, problem, remedy="Set options.pmid_names to false.")
             if not document.text.strip():

@@ -108,6 +108,9 @@ def test_ranking_and_choices() -> None:
     row = {"text": "q", "text_pair": "c", "group_id": 3, "rank": "2", "score": "1", "labels": "true"}
     made = example(row, card(type="ranking", labels=["false", "true"]))
     assert (made["group_id"], made["rank"], made["score"]) == ("3", 2, 1.0)
+    assert made["split_group"] == "3"  # candidates of a query belong together
+    named = example(row | {"split_group": "forum"}, card(type="ranking", labels=["false", "true"]))
+    assert named["split_group"] == "forum"
     with pytest.raises(RowError, match="an integer"):
         example(row | {"rank": 2**31}, card(type="ranking", labels=["false", "true"]))
     made = example({"text": "q", "choices": ["a", "b"], "answer": "b"}, card(type="multiple_choice"))

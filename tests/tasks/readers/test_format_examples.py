@@ -90,8 +90,15 @@ def test_semeval2015t14(samples: Path) -> None:
     assert attributes[1]["Bodyloc"] == "null"
 
 
-def test_semeval2016t12(samples: Path) -> None:
-    row = sample(samples, "semeval2016t12").splits["train"][0]
+def test_semeval2016t12(samples: Path, tmp_path: Path) -> None:
+    scored = sample(samples, "semeval2016t12").splits["train"][0]
+    assert {entity["type"] for entity in scored["entities"]} == {"EVENT", "TIMEX3"}
+    anchors = ("SECTIONTIME", "DOCTIME")
+    every = TaskSpec(name="semeval2016t12", labels=("EVENT", "TIMEX3", *anchors), options={"types": {}})
+    whole = load_task(every, data_dir=samples)
+    write_anafora(rows(whole), tmp_path / FOLDERS["semeval2016t12"] / "train", annotator="gold")
+    assert rows(load_task(every, data_dir=tmp_path)) == rows(whole)
+    row = whole.splits["train"][0]
     assert row["split_group"] == "thyme:ID999_clinic_001"
     found = {entity["id"].split("@")[0]: entity for entity in row["entities"]}
     assert [found[id]["text"] for id in "1267"] == [["April 23, 2010"], ["bleeding"], ["Friday"], ["will", "resume"]]

@@ -82,6 +82,8 @@ def test_a_document_that_occurs_twice(load: Load) -> None:
     assert data.splits["train"]["id"] == ["0012", "0012-2"]
     assert data.splits["test"]["id"] == ["0012-3"]
     assert {group for split in data.splits.values() for group in split["split_group"]} == {"pmid:12"}
+    named = load({"train.txt": document(FELT), "test.txt": document(FELT)}, **MINE, options={"pmid_names": True})
+    assert [named.splits[split]["split_group"] for split in ("train", "test")] == [["pmid:12"], ["pmid:12"]]
 
 
 def test_documents_without_a_blank_line_between_them(load: Load) -> None:

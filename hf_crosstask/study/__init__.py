@@ -1,0 +1,3 @@
+"""The study: arms, controls, statistics of transfer, and the verdict."""
+
+from __future__ import annotations

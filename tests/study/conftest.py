@@ -1,0 +1,8 @@
+"""Study tests share the invented runs beside them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests
