@@ -1,4 +1,4 @@
-"""`accelerate launch launch/train.py RECIPE [key=value …] [--dry-run] [--resume]`: the verb `train` of `hf-crosstask`."""
+"""`accelerate launch launch/train.py RECIPE [key=value …] [--dry-run] [--smoke-test] [--resume]`: the verb `train` of `hf-crosstask`."""
 
 from __future__ import annotations
 
