@@ -260,16 +260,8 @@ def plan(
     """
     mixing = mixing or Mixing()
     micro_batch_tokens = tokens_per_step if micro_batch_tokens is None else micro_batch_tokens
-    lengths, own_shapes = _checked_lengths(lengths_by_task, shapes or {}, tokens_per_step, micro_batch_tokens)
-    tasks = tuple(lengths)
-    totals = {task: int(lengths[task].sum()) for task in tasks}
-    target = budget.total_tokens(sum(totals.values()), tokens_per_step)
-    shares = token_shares(mixing, {task: len(lengths[task]) for task in tasks}, totals)
-    if budget.epochs is not None and mixing.sampling == "proportional":
-        quotas = {task: round(budget.epochs * totals[task]) for task in tasks}
-        target = sum(quotas.values())
-    else:
-        quotas = apportion(target, shares)
+    lengths, own_shapes = checked_lengths(lengths_by_task, shapes or {}, tokens_per_step, micro_batch_tokens)
+    quotas, target = task_quotas(lengths, budget, mixing, tokens_per_step)
     shortest = min(int(values.min()) for values in lengths.values())
     if target < shortest:
         raise PlanError(
@@ -277,40 +269,98 @@ def plan(
         )
 
     steps = budget.steps if budget.steps is not None else max(1, round(target / tokens_per_step))
-    schedule = []
-    for task, (visits, epochs) in _visits_by_task(lengths, quotas, seed).items():
-        if len(visits):
-            index, shape = tasks.index(task), _shape(lengths[task], own_shapes.get(task))
+    visits = visits_by_task(lengths, quotas, seed)
+    placed = placed_batches(
+        lengths, own_shapes, visits, steps, micro_batch_tokens, seed, exact=budget.steps is not None
+    )
+    parameters = plan_parameters(budget, mixing, tokens_per_step, micro_batch_tokens, seed)
+    return assembled(lengths, own_shapes, placed, target, parameters)
+
+
+def task_quotas(
+    lengths: Mapping[str, Ints], budget: Budget, mixing: Mixing, tokens_per_step: int
+) -> tuple[dict[str, int], int]:
+    """Forward tokens of each task, and their sum, the budget."""
+    totals = {task: int(values.sum()) for task, values in lengths.items()}
+    target = budget.total_tokens(sum(totals.values()), tokens_per_step)
+    if budget.epochs is not None and mixing.sampling == "proportional":
+        quotas = {task: round(budget.epochs * total) for task, total in totals.items()}
+        return quotas, sum(quotas.values())
+    return apportion(target, token_shares(mixing, {task: len(lengths[task]) for task in lengths}, totals)), target
+
+
+#: A micro-batch with its place: step number, index of its task, row numbers.
+Placed = tuple[int, int, Ints]
+
+
+def plan_parameters(
+    budget: Budget, mixing: Mixing, tokens_per_step: int, micro_batch_tokens: int, seed: int
+) -> dict[str, Any]:
+    """What a plan is made from, besides the lengths."""
+    return {
+        "budget": {name: value for name, value in vars(budget).items() if value is not None},
+        "mixing": {
+            "sampling": mixing.sampling,
+            "temperature": float(mixing.temperature),
+            "weights": ({task: float(weight) for task, weight in mixing.weights.items()} if mixing.weights else None),
+            "unit": mixing.unit,
+        },
+        "tokens_per_step": tokens_per_step,
+        "micro_batch_tokens": micro_batch_tokens,
+        "seed": seed,
+    }
+
+
+def placed_batches(
+    lengths: Mapping[str, Ints],
+    shapes: Mapping[str, Ints],
+    visits: Mapping[str, tuple[Ints, Ints]],
+    steps: int,
+    micro_batch_tokens: int,
+    seed: int,
+    *,
+    exact: bool,
+) -> list[Placed]:
+    """Every micro-batch of the given visits, in training order; no step is empty.
+
+    Args:
+        lengths: of all tasks; a task's index is its place here.
+        visits: rows in the order seen and the epoch of each, of the tasks that take part.
+        exact: there are `steps` steps, also where the examples would fill fewer.
+    """
+    tasks = tuple(lengths)
+    schedule: list[Placed] = []
+    for task, (rows, epochs) in visits.items():
+        if len(rows):
+            index, shape = tasks.index(task), _shape(lengths[task], shapes.get(task))
             schedule += [
                 (step, index, batch)
-                for step, chunk in _chunks(lengths[task], shape[:, 1], visits, epochs, steps, task, seed)
+                for step, chunk in _chunks(lengths[task], shape[:, 1], rows, epochs, steps, task, seed)
                 for batch in _micro_batches(chunk, lengths[task], shape, micro_batch_tokens)
             ]
     schedule.sort(key=lambda item: item[:2])
-    step_of_batch = _filled_steps([step for step, _, _ in schedule], steps, exact=budget.steps is not None)
+    numbers = _filled_steps([step for step, _, _ in schedule], steps, exact=exact)
+    return [(step, task, batch) for step, (_, task, batch) in zip(numbers.tolist(), schedule, strict=True)]
+
+
+def assembled(
+    lengths: Mapping[str, Ints],
+    shapes: Mapping[str, Ints],
+    placed: Sequence[Placed],
+    target: int,
+    parameters: Mapping[str, Any],
+) -> TrainingPlan:
+    """The plan of micro-batches in training order, whose steps are numbered without a gap."""
     return TrainingPlan(
-        tasks=tasks,
+        tasks=tuple(lengths),
         lengths=lengths,
-        examples=np.concatenate([batch for _, _, batch in schedule]),
-        batch_starts=np.concatenate([[0], np.cumsum([len(batch) for _, _, batch in schedule])]).astype(np.int64),
-        batch_tasks=np.asarray([task for _, task, _ in schedule], dtype=np.int64),
-        step_starts=np.concatenate([[0], np.cumsum(np.bincount(step_of_batch))]).astype(np.int64),
+        examples=np.concatenate([batch for _, _, batch in placed]),
+        batch_starts=np.concatenate([[0], np.cumsum([len(batch) for _, _, batch in placed])]).astype(np.int64),
+        batch_tasks=np.asarray([task for _, task, _ in placed], dtype=np.int64),
+        step_starts=np.concatenate([[0], np.cumsum(np.bincount([step for step, _, _ in placed]))]).astype(np.int64),
         target_tokens=target,
-        parameters={
-            "budget": {name: value for name, value in vars(budget).items() if value is not None},
-            "mixing": {
-                "sampling": mixing.sampling,
-                "temperature": float(mixing.temperature),
-                "weights": (
-                    {task: float(weight) for task, weight in mixing.weights.items()} if mixing.weights else None
-                ),
-                "unit": mixing.unit,
-            },
-            "tokens_per_step": tokens_per_step,
-            "micro_batch_tokens": micro_batch_tokens,
-            "seed": seed,
-        },
-        shapes=own_shapes,
+        parameters=parameters,
+        shapes=shapes,
     )
 
 
@@ -337,7 +387,7 @@ def _shape(lengths: Ints, shape: Ints | None) -> Ints:
     return np.stack([np.ones_like(lengths), lengths], axis=1) if shape is None else shape
 
 
-def _checked_lengths(
+def checked_lengths(
     lengths_by_task: Mapping[str, ArrayLike],
     shapes: Mapping[str, ArrayLike],
     tokens_per_step: int,
@@ -377,23 +427,23 @@ def _generator(seed: int, task: str, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([seed, key, *numbers])
 
 
-def _visits_by_task(lengths: Mapping[str, Ints], quotas: Mapping[str, int], seed: int) -> dict[str, tuple[Ints, Ints]]:
-    """`_visits` of every task; their tokens miss the sum of the quotas by less than the shortest example."""
+def visits_by_task(lengths: Mapping[str, Ints], quotas: Mapping[str, int], seed: int) -> dict[str, tuple[Ints, Ints]]:
+    """`visits_of` every task; their tokens miss the sum of the quotas by less than the shortest example."""
     visits: dict[str, tuple[Ints, Ints]] = {}
     carried = 0
     # Small tasks first: what they cannot reach is carried to tasks with more examples to choose from.
     for task in sorted(lengths, key=lambda name: (len(lengths[name]), name)):
-        visits[task] = _visits(lengths[task], quotas[task] + carried, task, seed)
+        visits[task] = visits_of(lengths[task], quotas[task] + carried, task, seed)
         carried += quotas[task] - int(lengths[task][visits[task][0]].sum())
     # The last task may leave more than another task's shortest example.
     shortest = min(lengths, key=lambda name: int(lengths[name].min()))
     if carried >= lengths[shortest].min():
         reached = int(lengths[shortest][visits[shortest][0]].sum())
-        visits[shortest] = _visits(lengths[shortest], reached + carried, shortest, seed)
+        visits[shortest] = visits_of(lengths[shortest], reached + carried, shortest, seed)
     return visits
 
 
-def _visits(lengths: Ints, quota: int, task: str, seed: int) -> tuple[Ints, Ints]:
+def visits_of(lengths: Ints, quota: int, task: str, seed: int) -> tuple[Ints, Ints]:
     """Example rows in the order seen, and the epoch of each; their tokens sum to `quota` where lengths allow."""
     total, shortest = int(lengths.sum()), int(lengths.min())
     visits: list[Ints] = []

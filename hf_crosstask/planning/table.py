@@ -57,4 +57,13 @@ def plan_table(summary: dict[str, Any]) -> Table:
 def print_plan(summary: dict[str, Any], file: TextIO | None = None) -> None:
     """Print the plan: with colour on a terminal, as plain text elsewhere."""
     file = file or sys.stdout
-    Console(file=file, width=None if file.isatty() else _PLAIN_WIDTH).print(plan_table(summary))
+    console = Console(file=file, width=None if file.isatty() else _PLAIN_WIDTH)
+    console.print(plan_table(summary))
+    stages = summary["parameters"].get("stages", ())
+    if stages:
+        shown = (f"{stage['task']} ({stage['end'] - stage['first']:,} steps{_rehearsed(stage)})" for stage in stages)
+        console.print(f"one stage after another: {', '.join(shown)}", highlight=False)
+
+
+def _rehearsed(stage: dict[str, Any]) -> str:
+    return f", {stage['rehearsal']:,} tokens of earlier tasks" if stage["rehearsal"] else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,9 @@ class RunAccounts:
         self._resumed_losses = [(0.0, 0.0) if progress is None else progress.loss_sums[task] for task in tasks]
         self._resumed_seconds = 0.0 if progress is None else progress.seconds
         self._counts = np.zeros((len(self.tasks), 4), np.int64)
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
-        self._window = torch.zeros((len(self.tasks), 2), dtype=dtype, device=device)
+        #: In which losses are summed.
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
+        self._window = torch.zeros((len(self.tasks), 2), dtype=self.dtype, device=device)
         self._losses = torch.zeros_like(self._window)
         self._started: float | None = None
 
@@ -79,8 +81,9 @@ class RunAccounts:
         """Mean loss per item of each task over the whole run so far, all processes."""
         return {task: total / items if items else 0.0 for task, (total, items) in self._loss_sums().items()}
 
-    def progress(self, plan: TrainingPlan, step: int, run: str) -> Progress:
-        """What a checkpoint after `step` steps holds; the ledger is checked against the plan first.
+    def progress(self, plan: TrainingPlan, step: int, run: str, **parts: Any) -> Progress:
+        """What a checkpoint after `step` steps holds, with the `parts` of it that others know; the ledger is checked
+        against the plan first.
 
         Raises:
             LedgerMismatchError: other tokens were counted than planned.
@@ -95,6 +98,7 @@ class RunAccounts:
             loss_sums=self._loss_sums(),
             seconds=self.seconds,
             threads=torch.get_num_threads(),
+            **parts,
         )
 
     def _loss_sums(self) -> dict[str, tuple[float, float]]:

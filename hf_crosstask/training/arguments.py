@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_crosstask.errors import InputError, PlanError
+from hf_crosstask.errors import InputError, PlanError, unknown_name
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.mixing import Mixing
+from hf_crosstask.training.surgery import GRANULARITIES, METHODS
 
 MACRO_SCORE = "macro_score"
 
@@ -32,7 +33,16 @@ class MultiTaskTrainingArguments(TrainingArguments):
         sampling_temperature: τ of `temperature` sampling.
         sampling_weights: relative weight of each task, for `explicit` sampling.
         sampling_unit: what sizes and weights count, `examples` or `tokens`.
-        loss_weights: `share` (each task weighs its share of the step's tokens), `equal`, or a weight for each task.
+        loss_weights: `share` (each task weighs its share of the step's tokens), `equal`, a weight for each task,
+            `uncertainty` (learned) or `dwa` (dynamic weight averaging); see `training.weighting`.
+        gradient_surgery: what happens to conflicting gradients of shared parameters: `none`, `pcgrad`, `upgrad`,
+            `cagrad` or `gradvac`; see `training.surgery`.
+        surgery_granularity: over which parameters gradients are compared: `global`, `layer` or `module`.
+        stage_order: learn one task after another, in this order: names (on a command line separated by commas), or
+            `given`, `smallest_first` or `largest_first`. The learning-rate schedule starts anew at every stage; the
+            optimizer's moments go on.
+        rehearsal: with `stage_order`, the share of every later stage's tokens spent on earlier tasks.
+        ewc: with `stage_order`, the weight of elastic weight consolidation.
         primary_metrics: the metric of each task that enters the macro score; the first one computed by default.
         time_limit_minutes: stop, with a checkpoint, when the process has run this long.
         fingerprint: extra text that a checkpoint must share to be resumed (the recipe's, say).
@@ -52,8 +62,19 @@ class MultiTaskTrainingArguments(TrainingArguments):
     sampling_unit: str = field(default="examples", metadata={"help": "What weights count: examples or tokens."})
     # None is in the type for HfArgumentParser, which otherwise takes `--loss_weights equal` for a dict.
     loss_weights: dict[str, float] | str | None = field(
-        default="share", metadata={"help": "share, equal, or a weight for each task."}
+        default="share", metadata={"help": "share, equal, uncertainty, dwa, or a weight for each task."}
     )
+    gradient_surgery: str = field(
+        default="none", metadata={"help": "none, pcgrad, upgrad, cagrad or gradvac, on shared parameters."}
+    )
+    surgery_granularity: str = field(
+        default="global", metadata={"help": "Over what gradients are compared: global, layer or module."}
+    )
+    stage_order: list[str] | str | None = field(
+        default=None, metadata={"help": "One task after another: names, given, smallest_first or largest_first."}
+    )
+    rehearsal: float = field(default=0.0, metadata={"help": "Share of later stages' tokens for earlier tasks."})
+    ewc: float = field(default=0.0, metadata={"help": "Weight of elastic weight consolidation between stages."})
     primary_metrics: dict[str, str] | str | None = field(
         default=None, metadata={"help": "The metric of each task that enters the macro score."}
     )
@@ -100,9 +121,23 @@ class MultiTaskTrainingArguments(TrainingArguments):
             setattr(self, name, _as_mapping(name, getattr(self, name)))
         if isinstance(self.loss_weights, str) and self.loss_weights.startswith("{"):
             self.loss_weights = _as_mapping("loss_weights", self.loss_weights) or {}
+        if isinstance(self.stage_order, str) and "," in self.stage_order:
+            self.stage_order = [name.strip() for name in self.stage_order.split(",")]
+        self._check_strategy()
         super().__post_init__()
         if self.data_seed is None:
             self.data_seed = self.seed
+
+    def _check_strategy(self) -> None:
+        for name, known in (("gradient_surgery", METHODS), ("surgery_granularity", GRANULARITIES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name}: {unknown_name('value', getattr(self, name), known)}")
+        if self.stage_order is None and (self.rehearsal or self.ewc):
+            raise InputError("rehearsal and ewc go with stage_order: they concern the tasks of earlier stages")
+        if self.ewc < 0:
+            raise InputError(f"ewc must not be negative, found {self.ewc}")
+        if self.stage_order is not None and self.gradient_surgery != "none":
+            raise InputError("gradient_surgery has no effect with stage_order: tasks are learned one after another")
 
     @property
     def mixing(self) -> Mixing:
@@ -130,11 +165,16 @@ class TokenBudgetTrainingArguments(MultiTaskTrainingArguments):
 
     Args:
         match: run directory or `result.json` of the run to match; or give `token_budget` as a number.
-        match_mode: what is matched: `total_tokens`, the forward tokens of all the reference's tasks together.
+        match_mode: what is matched: `total_tokens`, the forward tokens of all the reference's tasks together;
+            `target_tokens`, its examples of the task in its order; `updates`, its optimizer steps.
+        match_fraction: share of the reference's tokens to spend; with `total_tokens` only.
     """
 
     match: str | None = field(default=None, metadata={"help": "Run directory or result.json of the run to match."})
-    match_mode: str = field(default="total_tokens", metadata={"help": "What is matched: total_tokens."})
+    match_mode: str = field(
+        default="total_tokens", metadata={"help": "What is matched: total_tokens, target_tokens, updates."}
+    )
+    match_fraction: float = field(default=1.0, metadata={"help": "Share of the matched tokens to spend."})
 
     def __post_init__(self) -> None:
         if (self.match is None) == (self.token_budget is None):

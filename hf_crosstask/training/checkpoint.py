@@ -20,8 +20,45 @@ from hf_crosstask.errors import CheckpointError
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
 WEIGHTS = "trained.safetensors"
+CONSOLIDATION = "consolidation.safetensors"
 _NAME = re.compile(r"^checkpoint-(\d+)$")
 _STAGING = ".staging-"
+
+
+#: Of one pair of tasks: both names, steps with both, sum of cosines, smallest cosine, steps with a negative cosine.
+PairSums = tuple[str, str, int, float, float, int]
+
+
+class WeightingState(BaseModel):
+    """What a checkpoint holds of a rule that changes in training.
+
+    Attributes:
+        log_variances: `uncertainty`: the learned value of each task.
+        windows: `dwa`: mean loss of each task in its last two windows, the older first.
+        current: `dwa`: sum of item losses and number of items of each task in the window so far.
+    """
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    log_variances: dict[str, float] = {}
+    windows: dict[str, list[float]] = {}
+    current: dict[str, tuple[float, float]] = {}
+
+
+class StageScores(BaseModel):
+    """Metrics of every task after one stage.
+
+    Attributes:
+        task: the stage's task.
+        step: optimizer steps done at its end.
+        metrics: by task and name, the mean loss as `loss` among them.
+    """
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    task: str
+    step: int
+    metrics: dict[str, dict[str, float]]
 
 
 class Progress(BaseModel):
@@ -35,6 +72,10 @@ class Progress(BaseModel):
         loss_sums: per task, sum of item losses and number of items so far.
         seconds: training time so far, all sessions together.
         threads: CPU threads computing; sums are rounded differently with another number.
+        weighting: state of a loss weighting that changes in training.
+        conflicts: cosines of gradients so far; see `ConflictLog`.
+        surgery_targets: GradVac's target similarities, [blocks, T, T].
+        stage_scores: every task's metrics after each stage so far.
     """
 
     # A diverged run has losses that are not numbers; its checkpoints are complete all the same.
@@ -48,6 +89,10 @@ class Progress(BaseModel):
     loss_sums: dict[str, tuple[float, float]]
     seconds: float
     threads: int
+    weighting: WeightingState = WeightingState()
+    conflicts: list[PairSums] = []
+    surgery_targets: list[list[list[float]]] = []
+    stage_scores: list[StageScores] = []
 
 
 class _Manifest(BaseModel):

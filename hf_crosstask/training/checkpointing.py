@@ -39,6 +39,14 @@ class AtomicCheckpoints(Trainer):
         """The plan that checkpoints belong to."""
         raise NotImplementedError  # abstract
 
+    def progress_parts(self) -> dict[str, Any]:
+        """Fields of a checkpoint's progress that the trainer adds to the accounts'."""
+        return {}
+
+    def progress_tensors(self) -> dict[str, Tensor]:
+        """Tensors that a checkpoint holds besides what trains; none for most runs."""
+        return {}
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Stage a checkpoint, seal it with a manifest, rename it; all processes take part."""
         self.store_flos()
@@ -48,7 +56,8 @@ class AtomicCheckpoints(Trainer):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        progress = self.accounts.progress(self.plan, self.state.global_step, self.args.fingerprint)
+        parts = self.progress_parts()
+        progress = self.accounts.progress(self.plan, self.state.global_step, self.args.fingerprint, **parts)
         if self.is_fsdp_enabled:
             self.save_model(str(staging), _internal_call=True)
         elif self.args.should_save:
@@ -62,6 +71,9 @@ class AtomicCheckpoints(Trainer):
             self._collect_callback_states()
             self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
             checkpoints.write_progress(staging, progress)
+            tensors = self.progress_tensors()
+            if tensors:
+                save_file(tensors, staging / checkpoints.CONSOLIDATION, metadata={"format": "pt"})
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.commit(staging)

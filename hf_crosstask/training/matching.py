@@ -1,15 +1,19 @@
-"""Budgets taken from a finished run: the reference of a token-controlled baseline."""
+"""Budgets taken from a finished run: the reference of a controlled baseline, and what of it is made equal."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from hf_crosstask.errors import InputError, MatchError, unknown_name
 from hf_crosstask.evaluation.result import RunResult, read_result
+from hf_crosstask.planning.budget import Budget
+from hf_crosstask.planning.plan import TrainingPlan
+from hf_crosstask.planning.stored import part_of, read_plan
 
-MatchMode = Literal["total_tokens"]
+MatchMode = Literal["total_tokens", "target_tokens", "updates", "unique_tokens"]
 
 
 @dataclass(frozen=True)
@@ -19,28 +23,93 @@ class Reference:
     Attributes:
         path: as the user named it.
         mode: what is matched.
-        tokens: forward tokens to train on.
+        tokens: forward tokens to train on, where `mode` says how many.
         result: the reference's whole result.
+        fraction: share of the reference's tokens to spend (`total_tokens` only).
     """
 
     path: str
     mode: MatchMode
     tokens: int
     result: RunResult
+    fraction: float = 1.0
+
+    @property
+    def folder(self) -> Path:
+        """The reference's run folder."""
+        path = Path(self.path)
+        return path if path.is_dir() else path.parent
+
+    def target(self, tasks: Sequence[str]) -> int:
+        """What a run of these tasks must reach, in the unit of the mode: tokens, or updates.
+
+        Raises:
+            MatchError: a task's own tokens are matched, and the reference did not train it.
+        """
+        if self.mode == "updates":
+            return self.result.train.steps
+        if self.mode == "unique_tokens":
+            return sum(task.tokens.unique for task in self.result.tasks.values())
+        if self.mode == "target_tokens":
+            for task in tasks:
+                if task not in self.result.tasks:
+                    known = unknown_name("task", task, self.result.tasks)
+                    raise MatchError(f"cannot match {self.path}, which did not train it: {known}")
+            return sum(self.result.tasks[task].tokens.counted for task in tasks)
+        return self.tokens
+
+    def plan(self, tasks: Sequence[str], make: Callable[[Budget], TrainingPlan]) -> TrainingPlan:
+        """The plan of a run of these tasks.
+
+        Args:
+            tasks: its tasks.
+            make: plans it for a budget.
+
+        Raises:
+            MatchError: the mode does not go with the tasks, or the reference saw other examples of the task.
+        """
+        if self.mode == "updates":
+            return make(Budget(steps=self.target(tasks)))
+        if self.mode == "target_tokens":
+            return self._part(tasks, make)
+        return make(Budget(tokens=self.tokens))
+
+    def _part(self, tasks: Sequence[str], make: Callable[[Budget], TrainingPlan]) -> TrainingPlan:
+        """The reference's own schedule of one task."""
+        if len(tasks) != 1:
+            raise MatchError(f"target_tokens matches the tokens of one task, but there are {len(tasks)}")
+        whole, target = read_plan(self.folder), self.target(tasks)
+        if whole.fingerprint != self.result.fingerprints.plan:
+            raise MatchError(
+                f"cannot match {self.path}: its plan.npz is not the plan that its result names. Run it again."
+            )
+        part = part_of(whole, tasks[0])
+        own = make(Budget(tokens=target)).lengths[tasks[0]]
+        if not (len(own) == len(part.lengths[tasks[0]]) and (own == part.lengths[tasks[0]]).all()):
+            raise MatchError(
+                f"cannot match {self.path}: it saw other examples of {tasks[0]} than this run has, or another tokenizer's "
+                "tokens. Give both the same audit (audit.against), max_examples and model."
+            )
+        return part
 
 
-def read_reference(path: str | Path, mode: str = "total_tokens") -> Reference:
+def read_reference(path: str | Path, mode: str = "total_tokens", fraction: float = 1.0) -> Reference:
     """The run to match.
 
     Args:
         path: a run directory or its `result.json`.
-        mode: `total_tokens`: as many forward tokens as all the reference's tasks together.
+        mode: `total_tokens`: as many forward tokens as all the reference's tasks together; `target_tokens`: the
+            reference's own micro-batches of the task, in its order; `updates`: as many optimizer steps;
+            `unique_tokens`: as many different training tokens, seen as often.
+        fraction: of the tokens; with `total_tokens` only.
 
     Raises:
         MatchError: there is no finished run there, or its plan and its ledger disagree.
     """
     if mode not in get_args(MatchMode):
         raise MatchError(unknown_name("match mode", mode, get_args(MatchMode)))
+    if fraction != 1.0 and mode != "total_tokens":
+        raise MatchError(f"a fraction of a run is one of its tokens (total_tokens), not of its {mode}")
     try:
         result = read_result(path)
     except InputError as error:
@@ -51,4 +120,5 @@ def read_reference(path: str | Path, mode: str = "total_tokens") -> Reference:
                 f"cannot match {path}: {name} was planned with {tokens.planned} tokens but counted {tokens.counted}; its "
                 "token account cannot be trusted. Run it again."
             )
-    return Reference(str(path), "total_tokens", result.tokens.counted, result)
+    chosen: MatchMode = mode  # type: ignore[assignment]  # checked above
+    return Reference(str(path), chosen, round(fraction * result.tokens.counted), result, fraction)

@@ -7,6 +7,7 @@ from typing import Any
 from hf_crosstask.errors import InputError
 from hf_crosstask.evaluation.result import MatchResult
 from hf_crosstask.planning.budget import Budget
+from hf_crosstask.planning.plan import TrainingPlan
 from hf_crosstask.training.arguments import TokenBudgetTrainingArguments
 from hf_crosstask.training.matching import Reference, read_reference
 from hf_crosstask.training.trainer import MultiTaskTrainer
@@ -44,7 +45,9 @@ class TokenBudgetTrainer(MultiTaskTrainer):
     def __init__(self, model: Any = None, args: TokenBudgetTrainingArguments | None = None, **arguments: Any):
         if not isinstance(args, TokenBudgetTrainingArguments):
             raise InputError("TokenBudgetTrainer needs args=TokenBudgetTrainingArguments with token_budget or match")
-        self.reference: Reference | None = read_reference(args.match, args.match_mode) if args.match else None
+        self.reference: Reference | None = None
+        if args.match:
+            self.reference = read_reference(args.match, args.match_mode, args.match_fraction)
         super().__init__(model=model, args=args, **arguments)
 
     @property
@@ -57,14 +60,23 @@ class TokenBudgetTrainer(MultiTaskTrainer):
         """All of `token_budget`, hit exactly where example lengths allow."""
         return Budget(tokens=self.token_budget)
 
+    def plan_for(self, budget: Budget) -> TrainingPlan:
+        """The plan for a budget; where a run is matched, for what of it is matched."""
+        if self.reference is None:
+            return super().plan_for(budget)
+        if self.reference.mode == "unique_tokens":
+            raise InputError("unique_tokens chooses training examples: give it in a recipe (budget.match)")
+        return self.reference.plan(self.tasks, super().plan_for)
+
     def match_result(self, counted: int) -> MatchResult:
-        """What was matched, and by how many tokens `counted` misses it."""
-        return MatchResult(
-            mode=self.reference.mode if self.reference else "total_tokens",
-            reference=self.reference.path if self.reference else "token_budget",
-            target=self.token_budget,
-            difference=counted - self.token_budget,
-        )
+        """What was matched, and by how much a run of `counted` forward tokens misses it, in the unit of the mode."""
+        if self.reference is None:
+            mode, reference, target = "total_tokens", "token_budget", self.token_budget
+        else:
+            mode, reference = self.reference.mode, self.reference.path
+            target = self.reference.target(self.tasks)
+        reached = {"updates": self.state.global_step, "unique_tokens": self.plan.tokens_per_pass}.get(mode, counted)
+        return MatchResult(mode=mode, reference=reference, target=target, difference=reached - target)
 
     @property
     def match(self) -> MatchResult:

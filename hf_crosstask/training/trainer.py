@@ -9,6 +9,8 @@ inside `training_step`:
    however many micro-batches and processes carry them;
 3. gradients are summed over processes once, after the last micro-batch. A parameter no process used keeps no gradient,
    so heads of absent tasks are left alone by the optimizer.
+
+Loss weighting, gradient surgery and what holds sequential stages together are parts of `Objective`.
 """
 
 from __future__ import annotations
@@ -28,19 +30,26 @@ from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.ledger import TokenLedger
 from hf_crosstask.planning.plan import TrainingPlan, plan
+from hf_crosstask.planning.stages import plan_stages, stages_of
 from hf_crosstask.training import checkpoint as checkpoints
 from hf_crosstask.training.accounts import RunAccounts
 from hf_crosstask.training.arguments import MultiTaskTrainingArguments
 from hf_crosstask.training.callbacks import GracefulStop, PlanProgress
-from hf_crosstask.training.checkpointing import AtomicCheckpoints
-from hf_crosstask.training.evaluating import ComputeMetrics, TaskEvaluation, by_task
-from hf_crosstask.training.feed import Collator, Fed, StepFeed, loss_weights, seed_dropout
+from hf_crosstask.training.checkpoint import Progress
+from hf_crosstask.training.evaluating import ComputeMetrics, by_task
+from hf_crosstask.training.feed import Collator, Fed, StepFeed, seed_dropout
 from hf_crosstask.training.modules import base_model, unwrap_ddp
+from hf_crosstask.training.objective import Objective
 from hf_crosstask.training.reduction import sum_gradients
 from hf_crosstask.training.rows import Rows, label_counts, row_shapes, token_lengths
+from hf_crosstask.training.shared_gradients import SharedGradients
+from hf_crosstask.training.stages import ScoreStages
+from hf_crosstask.training.strategies import StrategyTrainer
+from hf_crosstask.training.surgery import cosines
+from hf_crosstask.training.weighting import check_rule
 
 
-class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
+class MultiTaskTrainer(StrategyTrainer):
     """Trains one model on several tasks by a plan that is known before training.
 
     Args:
@@ -124,6 +133,9 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         self._plan: TrainingPlan | None = None
         self._graceful_stop = GracefulStop(args.time_limit_minutes)
         self.add_callback(self._graceful_stop)
+        if args.stage_order is not None or (plan is not None and stages_of(plan)):
+            self.add_callback(ScoreStages(self))
+        self._resumed: tuple[Progress, str] | None = None
         self.accounts = self._new_accounts()
 
     # ---- The plan ----
@@ -150,15 +162,22 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         """Plan the run from the datasets and arguments. Override to plan differently."""
         if not self.train_dataset:
             raise InputError("there is no train_dataset to plan")
-        return plan(
-            {task: token_lengths(dataset, task) for task, dataset in self.train_dataset.items()},
-            shapes={task: row_shapes(dataset, task) for task, dataset in self.train_dataset.items()},
-            budget=self.budget,
-            mixing=self.args.mixing,
-            tokens_per_step=self.args.tokens_per_step,
-            micro_batch_tokens=self.args.micro_batch_tokens,
-            seed=self.args.data_seed or 0,
-        )
+        return self.plan_for(self.budget)
+
+    def plan_for(self, budget: Budget) -> TrainingPlan:
+        """The plan of the datasets for a budget."""
+        lengths = {task: token_lengths(dataset, task) for task, dataset in self.train_dataset.items()}
+        common: Any = {
+            "shapes": {task: row_shapes(dataset, task) for task, dataset in self.train_dataset.items()},
+            "budget": budget,
+            "mixing": self.args.mixing,
+            "tokens_per_step": self.args.tokens_per_step,
+            "micro_batch_tokens": self.args.micro_batch_tokens,
+            "seed": self.args.data_seed or 0,
+        }
+        if self.args.stage_order is None:
+            return plan(lengths, **common)
+        return plan_stages(lengths, order=self.args.stage_order, rehearsal=self.args.rehearsal, **common)
 
     @property
     def ledger(self) -> TokenLedger:
@@ -176,6 +195,10 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         """One item per optimizer step; the same steps on every process."""
         if not self.train_dataset:
             raise ValueError("Trainer: training requires a train_dataset.")
+        # Not `objective`, which the Trainer's hyper-parameter search keeps a score in.
+        self.task_objective = Objective(unwrap_ddp(self.model), self.args, self.plan)
+        if self._resumed is not None:
+            self.task_objective.resume(*self._resumed)
         feed = StepFeed(
             self.plan,
             {task: self.keep_columns(dataset) for task, dataset in self.train_dataset.items()},
@@ -231,11 +254,19 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         model.train()
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()
-        scales = self.loss_scales(self.state.global_step)
+        step, objective = self.state.global_step, self.task_objective
+        self.consolidate(step)
+        for learned in objective.weighting.parameters():
+            learned.grad = None
+        scales = self.loss_scales(step)
         total = torch.zeros((), device=self.args.device)
+        losses = torch.zeros((len(self.plan.tasks), 2), dtype=self.accounts.dtype, device=self.args.device)
         # FSDP reduces gradients itself, as a mean over processes.
         factor = self.args.world_size if self.is_fsdp_enabled else 1
-        for fed in inputs:
+        if objective.surgery is not None:
+            objective.surgery.begin(tuple(scales))
+            inputs = sorted(inputs, key=lambda fed: self.plan.tasks.index(fed.planned.task))
+        for number, fed in enumerate(inputs):
             task = fed.planned.task
             self._check_counts(fed)
             seed_dropout(self.args.seed, fed.planned.number)
@@ -244,21 +275,46 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
                 loss = self.compute_loss(unwrap_ddp(model), self.with_task(tensors, task))
             if not fed.items:
                 loss = torch.nan_to_num(loss)  # transformers' mean over no items is NaN
+            if number and objective.weighting.parameters():
+                scales = self.loss_scales(step)  # the backward pass frees the graph of learned weights too
             scaled = loss * (fed.items * scales[task] if fed.real else 0.0)
             self.accelerator.backward(scaled * factor)
             if fed.real:
                 total += scaled.detach()
                 self.accounts.record(task, fed.counts, loss.detach())
-        if self.args.world_size > 1 and not self.is_fsdp_enabled:
-            sum_gradients(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+                losses[self.plan.tasks.index(task), 0] += loss.detach().to(losses.dtype) * fed.items
+                losses[self.plan.tasks.index(task), 1] += fed.items
+            if objective.surgery is not None and (
+                number + 1 == len(inputs) or inputs[number + 1].planned.task != task
+            ):
+                objective.surgery.take(task)
+        penalty = objective.weighting.penalty(self.plan.step_tokens(step)) if self.args.process_index == 0 else None
+        if penalty is not None:
+            self.accelerator.backward(penalty)
+            total += penalty.detach()
+        self._complete_gradients(step)
+        objective.weighting.after_step(step, losses, self.args.world_size)
         return total * self.args.world_size
 
-    def loss_scales(self, step: int) -> dict[str, float]:
+    def _complete_gradients(self, step: int) -> None:
+        """From the gradients of this process's micro-batches to those that the optimizer uses."""
+        objective = self.task_objective
+        if self.args.world_size > 1 and not self.is_fsdp_enabled:
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            plain = [parameter for parameter in trained if objective.is_plain(parameter)]
+            sum_gradients([*plain, *objective.weighting.parameters()])
+        if objective.surgery is not None:
+            objective.conflicts.record(cosines(objective.surgery.combine(step)))
+        if objective.consolidation is not None:
+            scaler = self.accelerator.scaler
+            objective.consolidation.add_gradients(1.0 if scaler is None else scaler.get_scale())
+
+    def loss_scales(self, step: int) -> dict[str, Any]:
         """What one item's loss of each task is multiplied with: the task's weight over its labelled items in the step."""
         items = dict.fromkeys(self.plan.tasks, 0)
         for batch in self.plan.step(step):
             items[batch.task] += int(self._items[batch.task][batch.examples].sum())
-        weights = loss_weights(self.args.loss_weights or "share", self.plan.step_tokens(step))
+        weights = self.task_objective.weighting.weights(self.plan.step_tokens(step))
         return {task: weight / max(1, items[task]) for task, weight in weights.items()}
 
     def compute_loss(
@@ -278,7 +334,12 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         if not isinstance(inputs, list):
             return 0
         body, trained = self._weights
-        return sum(int(fed.counts[2]) for fed in inputs) * (4 * body + 2 * trained)
+        model, total = base_model(self.model), 0.0
+        for fed in inputs:
+            task = fed.planned.task
+            forward, backward = model.operations(task) if isinstance(model, MultiTaskModel) else (1.0, 1.0)
+            total += int(fed.counts[2]) * (2 * body * (forward + backward) + 2 * trained * backward)
+        return int(total)
 
     def _track_num_input_tokens(self, inputs: Any) -> None:
         """Forward tokens so far, all processes, as the plan has them (and the ledger confirms)."""
@@ -302,11 +363,12 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
     # ---- Logging ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds `loss_<task>` and `tokens_<task>` to training logs."""
+        """Adds `loss_<task>` and `tokens_<task>` to training logs, and what `Objective.logged` has."""
         if "loss" in logs:
             seen = self.plan.tokens_after_step[self.state.global_step].tolist()
             logs |= {f"loss_{task}": loss for task, loss in self.accounts.window_losses().items()}
             logs |= {f"tokens_{task}": tokens for task, tokens in zip(self.plan.tasks, seen, strict=True)}
+            logs |= self.task_objective.logged()
         super().log(logs, start_time)
 
     # ---- Training ----
@@ -344,10 +406,11 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
         return output
 
     def _new_accounts(self, checkpoint: str | None = None) -> RunAccounts:
-        progress = None
+        progress = self._resumed = None
         if checkpoint is not None:
             progress = checkpoints.read_progress(checkpoint, plan=self.plan.fingerprint, run=self.args.fingerprint)
             TokenLedger.from_json(self.plan.tasks, progress.ledger).verify(self.plan, progress.step)
+            self._resumed = (progress, checkpoint)
             if self.args.device.type == "cpu":
                 torch.set_num_threads(progress.threads)  # the same rounding as before the stop
         return RunAccounts(self.tasks, self.args.device, self.args.world_size, progress)
@@ -366,7 +429,18 @@ class MultiTaskTrainer(TaskEvaluation, AtomicCheckpoints):
                 if task not in tasks:
                     raise InputError(f"{what}: {unknown_name('task', task, tasks)}")
         if self.train_dataset:
-            loss_weights(self.args.loss_weights or "share", dict.fromkeys(self.tasks, 1))
+            check_rule(self.args.loss_weights or "share", self.tasks)
+            if self.args.gradient_surgery != "none" and self.model is not None:
+                SharedGradients(self.model, self.tasks, method=self.args.gradient_surgery)
+        for name, used in (
+            ("gradient_surgery", self.args.gradient_surgery != "none"),
+            ('loss_weights "uncertainty"', self.args.loss_weights == "uncertainty"),
+            ("ewc", bool(self.args.ewc)),
+        ):
+            if used and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+                raise InputError(
+                    f"{name} needs whole gradients, which FSDP and DeepSpeed do not give; run with DDP, or leave it out"
+                )
 
     def _check_plan(self, given: TrainingPlan) -> None:
         rows = {task: len(dataset) for task, dataset in (self.train_dataset or {}).items()}

@@ -1,6 +1,6 @@
 """A small run with dropout, evaluation and checkpoints, for one process or several; started by test_distributed.py.
 
-Usage: distributed_worker.py OUT [--resume] [--exit-after STEP] [--terminate-after STEP]
+Usage: distributed_worker.py OUT [--resume] [--exit-after STEP] [--terminate-after STEP] [--arguments JSON]
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--exit-after", type=int)
     parser.add_argument("--terminate-after", type=int)
+    parser.add_argument("--arguments", type=json.loads, default={})
     options = parser.parse_args()
     faulthandler.dump_traceback_later(500, exit=True)  # processes that wait for each other say where
     torch.set_num_threads(1)
@@ -69,6 +70,7 @@ def main() -> None:
         save_steps=2,
         eval_strategy="steps",
         eval_steps=5,
+        **options.arguments,
     )
     trainer = MultiTaskTrainer(
         model=tiny_model(seed=args.process_index),  # only the first process's weights may count
@@ -93,6 +95,9 @@ def main() -> None:
         "ledger": trainer.ledger.by_task(),
         "losses": trainer.accounts.mean_losses(),
         "logs": [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry],
+        "conflicts": trainer.gradient_conflicts,
+        "weighting": trainer.task_objective.weighting.logged(),
+        "stages": [scores.metrics for scores in trainer.stage_scores],
         "num_input_tokens_seen": trainer.state.num_input_tokens_seen,
     }
     save_file(trainable_state(trainer.model), rank / "weights.safetensors")

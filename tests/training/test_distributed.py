@@ -119,3 +119,34 @@ def test_two_killed_processes_end_bit_identical(two, tmp_path):
     assert whole.results["ledger"] == resumed.results["ledger"]
     assert whole.results["losses"] == resumed.results["losses"]
     assert all(np.array_equal(whole.predictions[task], resumed.predictions[task]) for task in ("ner", "cls"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"gradient_surgery": "pcgrad", "surgery_granularity": "layer", "loss_weights": "uncertainty"},
+        {"stage_order": ["ner", "cls"], "ewc": 100.0, "rehearsal": 0.2, "loss_weights": "dwa"},
+    ],
+    ids=["together", "in_stages"],
+)
+def test_strategies_do_on_two_processes_what_they_do_on_one(tmp_path, arguments):
+    runs = {}
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        assert launch(out, processes, f"--arguments={json.dumps(arguments)}") == 0
+        runs[processes] = read(out)
+    one, both = runs[1], runs[2]
+    assert (one.results["world_size"], both.results["world_size"]) == (1, 2)
+    assert differ(one.weights, both.weights) < 1e-5
+    assert one.results["ledger"] == both.results["ledger"]
+    assert one.results["weighting"] == pytest.approx(both.results["weighting"], abs=1e-6)
+    if "stage_order" in arguments:
+        assert len(one.results["stages"]) == 2
+        for alone, shared in zip(one.results["stages"], both.results["stages"], strict=True):
+            assert alone["cls"] == pytest.approx(shared["cls"], abs=1e-4)
+    else:
+        (alone,), (shared,) = one.results["conflicts"], both.results["conflicts"]
+        assert alone.pop("tasks") == shared.pop("tasks") == ["ner", "cls"]
+        assert alone == pytest.approx(shared, abs=1e-5)
+        assert alone["min"] < 1

@@ -261,7 +261,10 @@ def test_a_dataset_that_is_not_encoded_is_refused(make_trainer):
         ({"primary_metrics": {"clss": "f1"}}, "primary_metrics: unknown task 'clss'; did you mean 'cls'?"),
         ({"loss_weights": {"ner": 1, "clss": 1}}, "loss_weights: unknown task 'clss'; did you mean 'cls'?"),
         ({"loss_weights": {"ner": 1}}, "loss_weights names no weight for cls"),
-        ({"loss_weights": "shared"}, "loss_weights is 'shared'; it is 'share', 'equal' or a weight for each task"),
+        (
+            {"loss_weights": "shared"},
+            "loss_weights is 'shared'; it is 'share', 'equal', 'uncertainty', 'dwa' or a weight for each task",
+        ),
         (
             {"compute_loss_func": len},
             "compute_loss_func has no effect: override compute_loss, a mean over labelled items",
