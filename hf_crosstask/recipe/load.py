@@ -51,6 +51,21 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
+def compose_files(names: str | Sequence[str], beside: Path) -> list[Layer]:
+    """The recipe files of these names and all that they extend, lowest layer first.
+
+    Args:
+        names: as in `extends`: relative to the file that names them, or to the recipes folder.
+        beside: that file.
+
+    Raises:
+        RecipeError: a file is missing or is no JSON object.
+    """
+    composer = _Composer()
+    given = [names] if isinstance(names, str) else list(names)
+    return [layer for file in composer._extended(beside, given) for layer in composer.layers(file)]
+
+
 def _parse_overrides(texts: Sequence[str], recipe: Path) -> tuple[list[Override], list[Problem]]:
     overrides: list[Override] = []
     problems: list[Problem] = []

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -52,7 +52,13 @@ class Layer:
     value: Mapping[str, Any]
 
 
-def explain(error: ValidationError, data: Mapping[str, Any], layers: Sequence[Layer], source: str) -> list[Problem]:
+def explain(
+    error: ValidationError,
+    data: Mapping[str, Any],
+    layers: Sequence[Layer],
+    source: str,
+    root: type[BaseModel] = Recipe,
+) -> list[Problem]:
     """Every error as a problem.
 
     Args:
@@ -60,6 +66,7 @@ def explain(error: ValidationError, data: Mapping[str, Any], layers: Sequence[La
         data: the composed recipe.
         layers: what it was composed of, lowest first; a problem that stems from elsewhere than `source` says so.
         source: the recipe file itself.
+        root: what `data` was validated as.
     """
     grouped: dict[_Path, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
@@ -72,7 +79,7 @@ def explain(error: ValidationError, data: Mapping[str, Any], layers: Sequence[La
             continue  # another member of a union, which the value does not mean to be
         label = _origin(path, layers)
         where = f" (from {label})" if label not in (None, source) else ""
-        problems += [(_dotted(path), text + where) for text in _texts(path, items)]
+        problems += [(_dotted(path), text + where) for text in _texts(path, items, root)]
     return problems
 
 
@@ -119,10 +126,10 @@ def _dotted(path: _Path) -> str:
     return text
 
 
-def _texts(path: _Path, items: Sequence[ErrorDetails]) -> list[str]:
+def _texts(path: _Path, items: Sequence[ErrorDetails], root: type[BaseModel]) -> list[str]:
     expected = list(dict.fromkeys(text for item in items if (text := _expected(item))))
-    others = [_text(path, item) for item in items if not _expected(item)]
-    if expected:
+    others = [_text(path, item, root) for item in items if not _expected(item)]
+    if expected and not others:  # else the value is of one member of a union, and breaks that member's rule
         given = items[0]["input"]
         text = f"expected {' or '.join(expected)}, found {_shown(given)}"
         if "a string" in expected and isinstance(given, (int, float)):
@@ -146,12 +153,12 @@ def _choices(item: ErrorDetails) -> list[Any]:
     return [ast.literal_eval(text) for text in _LITERAL.findall(item["ctx"]["expected"])]
 
 
-def _text(path: _Path, item: ErrorDetails) -> str:
+def _text(path: _Path, item: ErrorDetails, root: type[BaseModel]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_key(path)
+        return _unknown_key(path, root)
     if kind == "missing":
-        return "is required" + (f" ({description})" if (description := _description(path)) else "")
+        return "is required" + (f" ({description})" if (description := _description(path, root)) else "")
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"must be {words} {context[key]:g}, found {_shown(item['input'])}"
@@ -170,9 +177,9 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _unknown_key(path: _Path) -> str:
+def _unknown_key(path: _Path, root: type[BaseModel]) -> str:
     name = str(path[-1])
-    section = _model_at(path[:-1])
+    section = _model_at(path[:-1], root)
     if path[:-1] == ("training",):
         if name in REFUSED:
             return f"is not set here: {REFUSED[name]}"
@@ -182,7 +189,8 @@ def _unknown_key(path: _Path) -> str:
     guess = closest(name, valid)
     if guess:
         return f"unknown key; did you mean {guess!r}?"
-    elsewhere = [_dotted((*place, key)) for place, model in _sections() for key in model.model_fields if key == name]
+    sections = _sections((), root)
+    elsewhere = [_dotted((*place, key)) for place, model in sections for key in model.model_fields if key == name]
     if elsewhere:
         return f"unknown key here; did you mean {' or '.join(elsewhere)}?"
     if name in REFUSED:
@@ -192,20 +200,23 @@ def _unknown_key(path: _Path) -> str:
     return f"unknown key; valid: {', '.join(sorted(valid))}"
 
 
-def _description(path: _Path) -> str | None:
-    section = _model_at(path[:-1])
+def _description(path: _Path, root: type[BaseModel]) -> str | None:
+    section = _model_at(path[:-1], root)
     field = section.model_fields.get(str(path[-1])) if section else None
     return field.description if field else None
 
 
-def _model_at(path: _Path) -> type[BaseModel] | None:
+def _model_at(path: _Path, root: type[BaseModel]) -> type[BaseModel] | None:
     """The section that a key path leads to."""
-    model: type[BaseModel] | None = Recipe
+    model: type[BaseModel] | None = root
+    named = False  # the next part names an entry of a map of sections
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
         field = model.model_fields.get(part) if model else None
         model = _model_in(field.annotation) if field else None
+        named = bool(model and field and get_origin(field.annotation) is dict)
     return model
 
 
@@ -215,7 +226,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
 
 
-def _sections(path: _Path = (), model: type[BaseModel] = Recipe) -> Iterator[tuple[_Path, type[BaseModel]]]:
+def _sections(path: _Path, model: type[BaseModel]) -> Iterator[tuple[_Path, type[BaseModel]]]:
     """The recipe and all its sections (not the tasks), with their places."""
     yield path, model
     for key, field in model.model_fields.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -18,6 +19,8 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
 StrategyName = Literal["S1", "S1_token_controlled", "S2", "S3a", "S3b", "S4", "S5", "A1", "A2", "A3", "A4"]
 #: Strategies that train exactly one task.
 SINGLE_TASK = ("S1", "S1_token_controlled")
+#: Ablations with equally many trainable adapter parameters.
+EQUAL = ("A1", "A2", "A3", "A4")
 #: Strategy keys, and the layouts they go with.
 _KEYS_OF_LAYOUTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("fusion",): ("S3a",),
@@ -67,7 +70,10 @@ class Model(Section):
         default=False, description="run model code from the repository; pin `revision` with it"
     )
     attn_implementation: str | None = Field(
-        default=None, min_length=1, description="eager, sdpa, flash_attention_2, …; null: the model's default"
+        default=None,
+        min_length=1,
+        description="eager, sdpa, flash_attention_2, …; null: the model's default (sdpa where it can); auto: "
+        "flash_attention_2 where it is installed and the model and its precision allow it",
     )
     max_length: Int = Field(default=512, ge=8, description="most tokens of one model input, special tokens included")
     stride: Int = Field(default=32, ge=0, description="most tokens that neighbouring windows of a long input share")
@@ -93,10 +99,14 @@ class Surgery(Section):
     """What happens to conflicting gradients of shared parameters."""
 
     method: Literal["none", "pcgrad", "upgrad", "cagrad", "gradvac"] = Field(
-        default="pcgrad", description="none: gradients are summed; pcgrad: Yu et al. 2020; …"
+        default="pcgrad",
+        description="none: gradients are summed; pcgrad: Yu et al. 2020; upgrad: Quinton & Rey 2024; cagrad: Liu et al. "
+        "2021; gradvac: Wang et al. 2021",
     )
     granularity: Literal["global", "layer", "module"] = Field(
-        default="global", description="over which parameters gradients are compared"
+        default="global",
+        description="over which parameters gradients are compared: all that the same tasks share, those of a layer, or of "
+        "a module",
     )
 
 
@@ -134,7 +144,9 @@ class Strategy(Section):
         default=None, description="level-2 losses do not train level 1 through the feed (S3b); null: false"
     )
     order: tuple[str, ...] | Literal["given", "smallest_first", "largest_first"] | None = Field(
-        default=None, description="order of the tasks (S4): names, or a rule; null: given"
+        default=None,
+        description="order of the tasks (S4): names, or a rule (a task's size is its training tokens); null: given. The "
+        "learning-rate schedule starts anew at every stage",
     )
     freeze: Flag | None = Field(
         default=None, description="keep the adapter of earlier stages fixed and add a new one each stage (S4)"
@@ -143,12 +155,15 @@ class Strategy(Section):
         default=None, ge=0, description="weight of elastic weight consolidation (S4); null or 0: none"
     )
     rehearsal: Number | None = Field(
-        default=None, ge=0, lt=1, description="share of each stage's tokens spent on earlier tasks (S4); null: 0"
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of every later stage's tokens spent on the tasks before it (S4); null: 0",
     )
     private_provenance: tuple[str, ...] = Field(
         default=(),
-        description="tasks of these provenances (mimic, …) do not train the shared adapter, only their private parts "
-        "(S3a, A3, A4)",
+        description="tasks of these provenances (mimic, …) use the shared adapter as a constant: their losses train their "
+        "private parts only (S3a, A3, A4)",
     )
 
     @property
@@ -173,6 +188,9 @@ class Strategy(Section):
                 if getattr(self, key) not in (None, ()) and layout not in layouts:
                     text = f"only goes with {' and '.join(layouts)}, but the strategy is {self.name}"
                     problems.append(([key], text + (f" on {layout}" if self.name == "S5" else "")))
+        if self.freeze and (self.ewc or self.rehearsal):
+            text = "keeps earlier tasks exactly as they were: leave ewc and rehearsal out, which have nothing to do"
+            problems.append((["freeze"], text))
         if self.surgery is not None and self.surgery.method != "none" and layout in SINGLE_TASK + ("S4", "A2"):
             problems.append((["surgery"], f"{self.name} has no step in which tasks share parameters"))
         if problems:
@@ -215,9 +233,19 @@ class Match(Section):
     """A finished run whose tokens this run spends."""
 
     run: str = Field(min_length=1, description="run folder, or its result.json; relative to the working directory")
-    mode: Literal["total_tokens"] = Field(
-        default="total_tokens", description="what is made equal: all tokens of the run"
+    mode: Literal["total_tokens", "target_tokens", "updates", "unique_tokens"] = Field(
+        default="total_tokens",
+        description="what is made equal: all tokens of the run; the same examples of the one task in the same order "
+        "(target_tokens); its optimizer steps; or its different training tokens (unique_tokens: this run trains on a "
+        "seeded sample of its examples)",
     )
+    fraction: Number = Field(default=1.0, gt=0, description="share of the run's tokens; with total_tokens only")
+
+    @model_validator(mode="after")
+    def _fraction_of_tokens(self) -> Match:
+        if self.fraction != 1 and self.mode != "total_tokens":
+            refuse([(["fraction"], f"only goes with total_tokens, but the mode is {self.mode}")])
+        return self
 
 
 def _match(value: object) -> object:
@@ -252,6 +280,36 @@ class Evaluation(Section):
     split: Literal["validation", "test"] = Field(default="test", description="the split that is scored at the end")
     bootstrap_replicates: Int = Field(default=1000, ge=100, description="bootstrap replicates of each interval")
     confidence: Number = Field(default=0.95, gt=0, lt=1, description="level of the intervals")
+    score_validation: Flag = Field(
+        default=False, description="also score the validation split once, at the end: for choosing between runs"
+    )
+
+
+class Release(Section):
+    """What happens to a finished run: it is pushed to the Hub (`hf-crosstask train`, after the result is written)."""
+
+    repo: str = Field(
+        pattern=r"^[\w.-]+(/[\w.-]+)?$", description="user/name on the Hub (or name, of who is logged in); made if need be"
+    )
+    private: Flag | None = Field(
+        default=None,
+        description="who may see a repository that is made; null: private where a corpus is credentialed, non-commercial, "
+        "copyleft or without a stated licence, else public",
+    )
+    revision: str | None = Field(default=None, min_length=1, description="branch, made if need be; null: main")
+    task: str | None = Field(
+        default=None, description="release this task alone, its adapter at the root of the repository; null: all tasks"
+    )
+    licence: str | None = Field(
+        default=None, description="the Hub's name of a licence; null: the one that all corpora share, else `other`"
+    )
+    language: tuple[str, ...] = Field(default=("en",), min_length=1, description="ISO 639 codes of the texts")
+    base_model: str | None = Field(
+        default=None, description="Hub id of the base model, where model.name_or_path is a local folder"
+    )
+    collection: str | None = Field(
+        default=None, min_length=1, max_length=59, description="title of a collection to put it in; made if need be"
+    )
 
 
 def _named(value: object) -> object:
@@ -298,7 +356,18 @@ class Recipe(Section):
         description="what happens to evaluation examples found in training data; null: an error between and within the "
         "tasks of a multi-task run, no audit of a single task",
     )
+    placebos: dict[str, Literal["permuted_labels"]] = Field(
+        default={},
+        description="task to placebo: permuted_labels trains it on its own labels in random order (its validation and "
+        "test splits stay as they are)",
+    )
+    release: Release | None = Field(
+        default=None, description="push the finished run to the Hub; null: do not (`hf-crosstask release` still can)"
+    )
     data_dir: str | None = Field(default=None, min_length=1, description="folder of the tasks' files")
+    base_model_dir: str | None = Field(
+        default=None, min_length=1, description="where a tiny model is kept; null: base_model in output_dir"
+    )
     output_dir: str = Field(
         default_factory=lambda data: f"outputs/{data['name']}",
         min_length=1,
@@ -334,6 +403,8 @@ class Recipe(Section):
             raise ValueError(f"{strategy.name} trains at least two tasks, but `tasks` has one: {listed}")
         if isinstance(strategy.order, tuple) and sorted(strategy.order) != sorted(names):
             refuse([(["order"], f"must name every task once: {listed}")])
+        if strategy.layout == "S3b":
+            _check_levels(strategy.name, tasks)
         return strategy
 
     @field_validator("strategy")
@@ -344,8 +415,18 @@ class Recipe(Section):
             return strategy
         if strategy.name == "S5" and model.quantization == "none":
             raise ValueError('S5 is a 4-bit backbone, but model.quantization is "none"; leave it out')
-        if strategy.layout not in (*SINGLE_TASK, "S2", "S4") and model.adapter is None:
-            raise ValueError(f"{strategy.name} needs an adapter, but model.adapter is null")
+        if strategy.freeze and (model.adapter is None or model.adapter.train_embeddings):
+            refuse([(["freeze"], "adds an adapter at every stage: give model.adapter, without train_embeddings")])
+        several = strategy.layout not in (*SINGLE_TASK, "S2", "S4")
+        if model.adapter is None:
+            if several or strategy.name == "S5":
+                raise ValueError(f"{strategy.name} needs an adapter, but model.adapter is null")
+        elif several and model.adapter.use_dora:
+            raise ValueError(f"{strategy.name} adds adapters up, which DoRA's are not made for: model.adapter.use_dora")
+        elif strategy.layout in EQUAL and model.adapter.train_embeddings:
+            raise ValueError(
+                f"{strategy.name} compares adapters of equal size; leave model.adapter.train_embeddings false"
+            )
         return strategy
 
     @field_validator("mixing")
@@ -375,6 +456,26 @@ class Recipe(Section):
             refuse([(["early_stopping_patience"], text)])
         return training
 
+    @field_validator("placebos")
+    @classmethod
+    def _placebos_name_tasks(cls, placebos: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        names = [spec.name for spec in info.data.get("tasks") or ()]
+        problems = [([task], unknown_name("task", task, names)) for task in placebos if names and task not in names]
+        if problems:
+            refuse(problems)
+        return placebos
+
+    @field_validator("release")
+    @classmethod
+    def _releases_a_task(cls, release: Release | None, info: ValidationInfo) -> Release | None:
+        tasks = info.data.get("tasks")
+        if tasks is None or release is None or release.task is None:
+            return release
+        names = [spec.name for spec in tasks]
+        if release.task not in names:
+            refuse([(["task"], unknown_name("task", release.task, names))])
+        return release
+
     @property
     def task_names(self) -> tuple[str, ...]:
         """Names of the tasks, in order."""
@@ -383,17 +484,41 @@ class Recipe(Section):
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as JSON, defaults included; loading it gives an equal recipe."""
         tasks = [spec.model_dump(mode="json", exclude_none=True) for spec in self.tasks]
-        return self.model_dump(mode="json") | {"tasks": tasks}
+        value = self.model_dump(mode="json") | {"tasks": tasks}
+        if self.audit is not None:
+            against = [spec.model_dump(mode="json", exclude_none=True) for spec in self.audit.against]
+            value["audit"] |= {"against": against}
+        return value
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of what can change results: not names, free text, places, logging, or how often to save."""
+        """Hex SHA-256 of what can change results: not names, free text, places, logging, or how often to save.
+
+        Of a run that is matched, its folder's name counts, not where that folder is: studies move as a whole.
+        """
         value = self.resolved()
-        for key in ("name", "description", "data_dir", "output_dir"):
+        for key in ("name", "description", "release", "data_dir", "output_dir", "base_model_dir"):
             del value[key]
+        if self.budget.match is not None:
+            run = PurePath(self.budget.match.run)
+            value["budget"]["match"]["run"] = run.parent.name if run.name == "result.json" else run.name
         del value["model"]["description"]
         for key in WITHOUT_EFFECT_ON_RESULTS & value["training"].keys():
             del value["training"][key]
         return json_fingerprint(value)
+
+
+def _check_levels(strategy: str, tasks: Iterable[TaskSpec]) -> None:
+    """A hierarchy has tasks of both levels."""
+    from hf_crosstask.tasks.registry import resolve_card
+
+    levels = {spec.name: resolve_card(spec).level for spec in tasks}
+    for level, kind in ((1, "entities"), (2, "relations, answers, classes")):
+        if level not in levels.values():
+            listed = ", ".join(f"{name} (level {value})" for name, value in levels.items())
+            raise ValueError(
+                f"{strategy} feeds level-1 tasks into level-2 tasks, but no task is of level {level} ({kind}): {listed}; "
+                "add one, or set a task's `level`"
+            )
 
 
 def _check_task_keys(weights: object, info: ValidationInfo, key: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
 
 from hf_crosstask.recipe.section import Int, Number, Section, refuse
 from hf_crosstask.recipe.training_arguments import training_arguments
+
+PositiveInt = Annotated[Int, Field(gt=0)]
 
 #: Fields of `TrainingArguments` that something else decides, with what to write instead.
 REFUSED: Mapping[str, str] = {
@@ -109,20 +111,21 @@ class TrainingSettings(Section):
     tokens_per_step: Int = Field(
         default=4096, gt=0, description="forward tokens of one optimizer step, all processes together"
     )
-    micro_batch_tokens: Int | None = Field(
+    micro_batch_tokens: PositiveInt | Literal["auto"] | None = Field(
         default=None,
-        gt=0,
-        description="most tokens, padding included, that one forward pass computes; null: tokens_per_step",
+        description="most tokens, padding included, that one forward pass computes; null: tokens_per_step; auto: the "
+        "largest that fits 85 % of the device's memory, found before training and then fixed",
     )
     eval_batch_tokens: Int | None = Field(
         default=None,
         gt=0,
         description="most tokens, padding included, of one forward pass in evaluation; null: twice micro_batch_tokens",
     )
-    loss_weights: Literal["share", "equal"] | dict[str, Number] = Field(
+    loss_weights: Literal["share", "equal", "uncertainty", "dwa"] | dict[str, Number] = Field(
         default="share",
-        description="weight of each task's mean loss in a step: its share of the step's tokens, equal, or a map of "
-        "task to weight",
+        description="weight of each task's mean loss in a step: its share of the step's tokens, equal, a map of task to "
+        "weight, learned (uncertainty: Kendall et al. 2018), or more for tasks whose loss falls slowly (dwa: dynamic "
+        "weight averaging, Liu et al. 2019)",
     )
     seed: Int = Field(
         default=42, ge=0, lt=2**32, description="of initial weights, dropout, and the plan's order of examples"
@@ -141,7 +144,7 @@ class TrainingSettings(Section):
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSettings:
         problems: list[tuple[list[str], str]] = []
-        if self.micro_batch_tokens is not None and self.micro_batch_tokens > self.tokens_per_step:
+        if isinstance(self.micro_batch_tokens, int) and self.micro_batch_tokens > self.tokens_per_step:
             text = f"{self.micro_batch_tokens} is more than tokens_per_step ({self.tokens_per_step})"
             problems.append((["micro_batch_tokens"], text))
         if isinstance(self.loss_weights, dict):

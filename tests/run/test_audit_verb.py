@@ -190,3 +190,15 @@ def test_jnlpba_leaks_ten_abstracts(shared_data: Path, tmp_path: Path, recipe: R
     report = AuditReport.model_validate_json(target.read_text())
     (pair,) = [pair for pair in report.leaks() if pair.evaluation_split == "test"]
     assert pair.overlaps["document"].evaluation_documents == 10  # measured independently: data.md, section 11
+
+
+def test_a_clean_single_task_says_that_training_would_not_have_looked(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = {"bees": CLEAN["bees"]}
+    assert cli.main(["audit", recipe(clean)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("Audited splits")
+    assert shown[-1] == "no leaks; training would not have looked: the recipe has one task and sets no audit"
+    assert cli.main(["audit", recipe(clean, audit={"policy": "error"})]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no leaks"

@@ -129,6 +129,7 @@ def test_a_run_that_another_process_has_is_waited_for(study, tmp_path, made):
 
                 shutil.copytree(made[0] / run.id, store.folder(run))
                 os.close(lock)
+                return None  # it was busy when it was asked
             return super().start(task)
 
     outcome = Runner(store, Releases(2, 1, []), loaded.execution).run(list(store.runs))

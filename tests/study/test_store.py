@@ -73,6 +73,10 @@ def one_token_more(content: dict[str, Any]) -> None:
     next(iter(content["tasks"].values()))["tokens"]["counted"] += 1
 
 
+def far_from_its_reference(content: dict[str, Any]) -> None:
+    content["match"]["difference"] = -500
+
+
 def fewer_tokens(content: dict[str, Any]) -> None:
     for row in (content["tokens"], *(task["tokens"] for task in content["tasks"].values())):
         row["planned"] = row["counted"] = row["counted"] // 2
@@ -86,6 +90,7 @@ def fewer_tokens(content: dict[str, Any]) -> None:
         (lambda folder: rewrite(folder, other_score), "tampered", "its checksum does not fit"),
         (lambda folder: rewrite(folder, one_token_more, sign=True), "unequal tokens", "tokens but counted"),
         (lambda folder: rewrite(folder, fewer_tokens, sign=True), "tampered", "not those of its plan"),
+        (lambda folder: rewrite(folder, far_from_its_reference, sign=True), "unequal tokens", "more than one example"),
         (
             lambda folder: rewrite(folder, lambda content: content.update(status="stopped")),
             "unfinished",
