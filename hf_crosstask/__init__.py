@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hf_crosstask.planning.plan import plan as plan
     from hf_crosstask.recipe import Recipe as Recipe
     from hf_crosstask.recipe import load_recipe as load_recipe
+    from hf_crosstask.release.load import load_released as load_released
+    from hf_crosstask.run.load import load_run as load_run
     from hf_crosstask.training.arguments import MultiTaskTrainingArguments as MultiTaskTrainingArguments
     from hf_crosstask.training.arguments import TokenBudgetTrainingArguments as TokenBudgetTrainingArguments
     from hf_crosstask.training.token_budget import TokenBudgetTrainer as TokenBudgetTrainer
@@ -30,6 +32,8 @@ _PUBLIC = {
     "TokenBudgetTrainingArguments": "hf_crosstask.training.arguments",
     "TrainingPlan": "hf_crosstask.planning.plan",
     "load_recipe": "hf_crosstask.recipe",
+    "load_released": "hf_crosstask.release.load",
+    "load_run": "hf_crosstask.run.load",
     "plan": "hf_crosstask.planning.plan",
 }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
@@ -26,6 +29,7 @@ class LoraSettings:
         use_rslora: rank-stabilised scaling (Kalajdzievski 2023).
         use_dora: weight-decomposed update (Liu et al. 2024).
         train_embeddings: also train (and save with the adapter) the input embeddings.
+        ranks: modules (by path in the backbone) whose rank is another than `r`; their scaling is that of all others.
     """
 
     r: int = 16
@@ -35,6 +39,36 @@ class LoraSettings:
     use_rslora: bool = False
     use_dora: bool = False
     train_embeddings: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def scaling(self) -> float:
+        """What every module's update is multiplied with."""
+        return self.alpha / (self.r**0.5 if self.use_rslora else self.r)
+
+
+def add_adapters(backbone: PreTrainedModel, adapters: Mapping[str, LoraSettings], seed: int) -> PeftModel:
+    """Wrap a backbone with named LoRA adapters, all of them trainable; everything else is frozen.
+
+    The weights of an adapter other than the shared one depend on the seed and its name alone.
+
+    Raises:
+        InputError: no module of the backbone has a target's name.
+    """
+    model: PeftModel | None = None
+    for name, settings in adapters.items():
+        with torch.random.fork_rng(devices=[], enabled=name != SHARED):
+            if name != SHARED:
+                digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+                torch.manual_seed(int.from_bytes(digest[:4], "little"))
+            if model is None:
+                model = add_lora(backbone, settings, name)
+            else:
+                model.add_adapter(name, lora_config(backbone, settings))
+    assert model is not None
+    # PEFT freezes what is not active; from here on nothing flips, so that the optimizer sees every adapter.
+    model.set_requires_grad(list(adapters))
+    return model
 
 
 def add_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str = SHARED) -> PeftModel:
@@ -43,23 +77,8 @@ def add_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str = SHAR
     Raises:
         InputError: no module of the backbone has a target's name.
     """
-    extra: dict[str, Any] = {}
-    if settings.train_embeddings:
-        extra["modules_to_save"] = [_embedding_name(backbone)]
-    config = LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=(
-            settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
-        ),
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        **extra,
-    )
     try:
-        return get_peft_model(backbone, config, adapter_name=name)
+        return get_peft_model(backbone, lora_config(backbone, settings), adapter_name=name)
     except ValueError as error:
         if "target modules" not in str(error).lower():
             raise
@@ -68,6 +87,30 @@ def add_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str = SHAR
             f"model.adapter.target_modules: no module of the backbone is named {settings.target_modules!r}; "
             f"its linear modules are named {', '.join(linear)}"
         ) from error
+
+
+def lora_config(backbone: PreTrainedModel, settings: LoraSettings) -> LoraConfig:
+    """PEFT's configuration of an adapter."""
+    extra: dict[str, Any] = {}
+    if settings.train_embeddings:
+        extra["modules_to_save"] = [_embedding_name(backbone)]
+    return LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=(
+            settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
+        ),
+        rank_pattern=dict(settings.ranks),
+        alpha_pattern={
+            path: settings.scaling * (rank**0.5 if settings.use_rslora else rank)
+            for path, rank in settings.ranks.items()
+        },
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        **extra,
+    )
 
 
 def _embedding_name(backbone: PreTrainedModel) -> str:

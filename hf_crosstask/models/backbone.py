@@ -18,6 +18,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from hf_crosstask.errors import InputError
+from hf_crosstask.models.kernels import resolve_attention
+from hf_crosstask.models.quantization import compute_exactly_on_cpu, nf4
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Source:
         name_or_path: Hub id or local folder.
         revision: Hub commit, tag or branch.
         trust_remote_code: run code from the repository; off unless the user says so.
-        attention: attention implementation, None for the model's default.
+        attention: attention implementation, None for the model's default, `auto` for the fastest there is.
     """
 
     name_or_path: str
@@ -87,20 +89,39 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 
 def load_backbone(
-    source: Source, config: PretrainedConfig, dtype: torch.dtype, architecture: Any = AutoModel
+    source: Source,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    architecture: Any = AutoModel,
+    *,
+    quantized_on: torch.device | None = None,
 ) -> PreTrainedModel:
-    """The model body without a head (or another `architecture`), from safetensors only, in `dtype`."""
+    """The model body without a head (or another `architecture`), from safetensors only, in `dtype`.
+
+    Args:
+        source, config, dtype, architecture: what is loaded, and how.
+        quantized_on: load 4-bit linear layers, which compute in `dtype`, to this device.
+
+    Raises:
+        InputError: nothing loadable is at the place named.
+    """
     if is_causal(config):
         config.use_cache = False
     arguments = source._hub_arguments()
-    if source.attention is not None:
-        arguments["attn_implementation"] = source.attention
+    attention = resolve_attention(source.attention, config, dtype)
+    if attention is not None:
+        arguments["attn_implementation"] = attention
+    if quantized_on is not None:
+        arguments |= {"quantization_config": nf4(dtype), "device_map": {"": quantized_on}}
     try:
-        return architecture.from_pretrained(
+        model = architecture.from_pretrained(
             source.name_or_path, config=config, dtype=dtype, use_safetensors=True, **arguments
         )
     except (OSError, ValueError) as error:
         raise InputError(_not_loadable(source, error)) from error
+    if quantized_on is not None:
+        compute_exactly_on_cpu(model)
+    return model
 
 
 def take_pooler(backbone: PreTrainedModel) -> nn.Linear | None:

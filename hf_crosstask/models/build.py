@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import PretrainedConfig, set_seed
 
 from hf_crosstask.encoding.tags import ner_tags
 from hf_crosstask.errors import InputError
-from hf_crosstask.models.adapters import LoraSettings, add_lora
+from hf_crosstask.models.adapter_layout import AdapterLayout, one_shared
+from hf_crosstask.models.adapters import LoraSettings, add_adapters
 from hf_crosstask.models.backbone import Source, is_causal, load_backbone, take_pooler
+from hf_crosstask.models.feeds import build_feed
 from hf_crosstask.models.heads import (
     ChoiceHead,
     MultilabelHead,
@@ -23,6 +27,8 @@ from hf_crosstask.models.heads import (
     TaskHead,
     TokenHead,
 )
+from hf_crosstask.models.hierarchical import HierarchicalModel
+from hf_crosstask.models.hierarchy import HierarchicalLayout
 from hf_crosstask.models.language import language_head, load_language_model
 from hf_crosstask.models.layouts import head_layout
 from hf_crosstask.models.multitask import MultiTaskModel
@@ -47,7 +53,7 @@ def build_model(
     cards: Iterable[TaskCard],
     *,
     precision: Precision,
-    lora: LoraSettings | None,
+    lora: LoraSettings | AdapterLayout | None,
     head_dropout: float,
     seed: int,
 ) -> MultiTaskModel:
@@ -58,7 +64,7 @@ def build_model(
         config: its configuration.
         cards: the tasks.
         precision: with an adapter, the frozen backbone is loaded in its `frozen_dtype`; else everything is fp32.
-        lora: the adapter; None trains the whole backbone.
+        lora: one adapter for all tasks, or a layout of several; None trains the whole backbone.
         head_dropout: dropout before each head.
         seed: of adapter and head weights. A head's weights depend on the seed and its task's name alone.
 
@@ -67,25 +73,50 @@ def build_model(
     """
     cards = list(cards)
     dtype = precision.frozen_dtype if lora else torch.float32
+    quantized_on = precision.device if precision.quantization == "nf4" else None
     language_model = None
     if any(card.formulation != "head" for card in cards):
-        language_model = load_language_model(source, config, dtype, trains=lora is None)
+        language_model = load_language_model(
+            source, config, dtype, trains=lora is None, quantized_on=quantized_on
+        )
     # PEFT puts the adapter's layers into the body in place: the language model around it has them too.
-    backbone = language_model.base_model if language_model is not None else load_backbone(source, config, dtype)
+    if language_model is not None:
+        backbone = language_model.base_model
+    else:
+        backbone = load_backbone(source, config, dtype, quantized_on=quantized_on)
     pooler = take_pooler(backbone)
     set_seed(seed)
-    body = add_lora(backbone, lora) if lora else backbone
+    layout = one_shared([card.name for card in cards], lora) if isinstance(lora, LoraSettings) else lora
+    body = add_adapters(backbone, layout.adapters, seed) if layout else backbone
     heads = {card.name: _seeded_head(card, config, pooler, head_dropout, seed) for card in cards}
-    return MultiTaskModel(body, heads, language_model)
+    if isinstance(layout, HierarchicalLayout) and isinstance(body, PeftModel):
+        with _seeded(seed, "feed"):
+            feed = build_feed(layout.feed, config, [heads[task] for task in layout.at(1)], causal=is_causal(config))
+        return HierarchicalModel(body, heads, language_model, layout, feed)
+    return MultiTaskModel(body, heads, language_model, layout)
+
+
+def head_parameters(cards: Iterable[TaskCard], config: PretrainedConfig) -> dict[str, int]:
+    """Number of parameters of each task's head; no weights are made."""
+    with torch.device("meta"):
+        heads = {card.name: build_head(card, config) for card in cards}
+    return {task: sum(parameter.numel() for parameter in head.parameters()) for task, head in heads.items()}
 
 
 def _seeded_head(
     card: TaskCard, config: PretrainedConfig, pooler: nn.Linear | None, dropout: float, seed: int
 ) -> TaskHead:
-    digest = hashlib.sha256(f"{seed}/{card.name}".encode()).digest()
+    with _seeded(seed, card.name):
+        return build_head(card, config, pooler=pooler, dropout=dropout)
+
+
+@contextmanager
+def _seeded(seed: int, name: str) -> Iterator[None]:
+    """Random numbers that depend on a seed and a name alone."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(digest[:4], "little"))  # the CPU generator uses no more than 32 bits
-        return build_head(card, config, pooler=pooler, dropout=dropout)
+        yield
 
 
 def build_head(

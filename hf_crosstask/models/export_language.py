@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peft import PeftModel, TaskType, get_peft_model_state_dict
+from peft import PeftModel, TaskType
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from hf_crosstask.atomic import write_text
+from hf_crosstask.models.export_text import Loading, loading
+from hf_crosstask.models.task_adapter import task_adapter
 from hf_crosstask.tasks.card import TaskCard
 
 if TYPE_CHECKING:
@@ -29,24 +30,25 @@ def export_language_adapter(
     """
     if not isinstance(model.backbone, PeftModel):
         return None
-    adapter, prefix = model.backbone.active_adapter, model.language_model.base_model_prefix
+    adapter, config = task_adapter(model, card.name)
+    prefix = model.language_model.base_model_prefix
     state = {
         f"{_ROOT}{prefix}.{name.removeprefix(_ROOT)}": value.detach().cpu().contiguous().clone()
-        for name, value in get_peft_model_state_dict(model.backbone, adapter_name=adapter).items()
+        for name, value in adapter.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = copy.deepcopy(model.backbone.peft_config[adapter])
     config.task_type = TaskType.CAUSAL_LM
     config.base_model_name_or_path = base_model
     config.inference_mode = True
     config.save_pretrained(str(folder))
-    write_text(folder / "README.md", _readme(card, base_model, tokenizer))
+    write_text(folder / "README.md", _readme(card, base_model, tokenizer, loading(model)))
     tokenizer.save_pretrained(str(folder))
     return folder
 
 
-def _readme(card: TaskCard, base_model: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def _readme(card: TaskCard, base_model: str, tokenizer: PreTrainedTokenizerBase, load: Loading) -> str:
+    names = ", ".join(sorted({"AutoTokenizer", *load.imports}))
     plain = not tokenizer.chat_template
     message = "instruction, text" if card.type != "generation" else "text"
     asked = f'"… {message} …\\nAnswer:"'
@@ -56,14 +58,17 @@ def _readme(card: TaskCard, base_model: str, tokenizer: PreTrainedTokenizerBase)
     return f"""# {card.name}: adapter on {base_model}
 
 A plain PEFT adapter of a language model, trained with hf_crosstask on {card.type} as instruction and answer
-({card.formulation}). The instructions are those of `hf_crosstask.encoding.prompts`.
+({card.formulation}). The instructions are those of `hf_crosstask.encoding.prompts`. {load.note}
 
 ```python
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+from transformers import {names}
 
 folder = "."  # this folder
-model = AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().eval()
+model = AutoPeftModelForCausalLM.from_pretrained(
+    folder,{load.argument}
+)
+model = {load.merged}.eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
 prompt = {asked}
 ids = tokenizer(prompt, return_tensors="pt", add_special_tokens={plain})["input_ids"]

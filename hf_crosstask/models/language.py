@@ -32,12 +32,17 @@ from hf_crosstask.tasks.card import Formulation, TaskCard
 
 
 def load_language_model(
-    source: Source, config: PretrainedConfig, dtype: torch.dtype, *, trains: bool
+    source: Source,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    *,
+    trains: bool,
+    quantized_on: torch.device | None = None,
 ) -> PreTrainedModel:
     """A causal language model; its `base_model` is the backbone.
 
     Args:
-        source, config, dtype: as of `load_backbone`.
+        source, config, dtype, quantized_on: as of `load_backbone`.
         trains: its output layer trains too.
 
     Raises:
@@ -47,7 +52,7 @@ def load_language_model(
         raise InputError(
             f"generative and likelihood tasks need a decoder, and {source.name_or_path} ({config.model_type}) is none"
         )
-    model = load_backbone(source, config, dtype, AutoModelForCausalLM)
+    model = load_backbone(source, config, dtype, AutoModelForCausalLM, quantized_on=quantized_on)
     output = model.get_output_embeddings()
     known = {id(parameter) for part in (model.base_model, output) for parameter in part.parameters()}
     others = [name for name, parameter in model.named_parameters() if id(parameter) not in known]

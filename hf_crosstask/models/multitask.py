@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from safetensors.torch import save_file
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_crosstask.errors import InputError, unknown_name
+from hf_crosstask.models.adapter_layout import AdapterLayout
+from hf_crosstask.models.fusion import AdapterFusion, weights_of
 from hf_crosstask.models.heads import TaskHead
 from hf_crosstask.models.language import LanguageHead
 from hf_crosstask.models.lists import present_sequences, scores_by_row
+
+#: File of what weighs adapters (gates, attention), beside their folders.
+FUSION = "fusion.safetensors"
 
 
 @dataclass
@@ -34,6 +39,19 @@ class TaskOutput(ModelOutput):
     logits: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class SharedGroup:
+    """Trainable parameters that the same two or more tasks train.
+
+    Attributes:
+        users: the tasks.
+        parameters: names (as of `named_parameters` of the model) and parameters, in the model's order.
+    """
+
+    users: tuple[str, ...]
+    parameters: list[tuple[str, nn.Parameter]]
+
+
 class MultiTaskModel(nn.Module):
     """A shared backbone with task heads.
 
@@ -43,6 +61,7 @@ class MultiTaskModel(nn.Module):
         heads: one head per task name.
         language_model: the model around the backbone's body, for tasks with a language head. Of it, only the output
             layer is registered here: the rest is the backbone.
+        layout: which adapters each task uses; None: every task uses all that is active.
     """
 
     def __init__(
@@ -50,9 +69,14 @@ class MultiTaskModel(nn.Module):
         backbone: PreTrainedModel | PeftModel,
         heads: Mapping[str, TaskHead],
         language_model: PreTrainedModel | None = None,
+        layout: AdapterLayout | None = None,
     ):
         super().__init__()
+        self.layout = layout
         self.backbone = backbone
+        self.fusion = None
+        if layout is not None and isinstance(backbone, PeftModel):
+            self.fusion = AdapterFusion(backbone, layout)
         self.lm_head = None if language_model is None else language_model.get_output_embeddings()
         self._language_model = (language_model,)  # a tuple hides it from torch, which would register it a second time
         self.heads = nn.ModuleDict()
@@ -64,6 +88,11 @@ class MultiTaskModel(nn.Module):
     @property
     def config(self) -> PretrainedConfig:
         return self.backbone.config
+
+    @property
+    def body(self) -> PreTrainedModel:
+        """The backbone without what adapters wrap around it."""
+        return self.backbone.get_base_model() if isinstance(self.backbone, PeftModel) else self.backbone
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -107,7 +136,9 @@ class MultiTaskModel(nn.Module):
             word_positions: [B, W] tokens at which words are read (span NER).
             completion_mask: [B, S, L] 1 on the tokens of a choice whose likelihood counts.
         """
+        task = self._named(task)
         head = self.head(task)
+        self.activate(task)
         if isinstance(head, LanguageHead):
             return TaskOutput(*head.read(self.language_model, input_ids, attention_mask, labels, completion_mask))
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -116,46 +147,96 @@ class MultiTaskModel(nn.Module):
         present = present_sequences(attention_mask) if input_ids.dim() == 3 else None
         if present is not None:
             inputs = {name: values[present] for name, values in inputs.items()}
-        hidden = self.backbone(**inputs).last_hidden_state
+        hidden = self.states(task, inputs)
         positions = entity_positions if word_positions is None else word_positions
         logits = head(hidden, inputs["attention_mask"], positions)
         if present is not None:
             logits = scores_by_row(logits, present)
         return TaskOutput(loss=None if labels is None else head.loss(logits, labels), logits=logits.float())
 
+    def states(self, task: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Final states [N, L, H] of the backbone with a task's adapters."""
+        self.activate(task)
+        return self.backbone(**inputs).last_hidden_state
+
+    def operations(self, task: str) -> tuple[float, float]:
+        """Backbone passes of a task's token, forward and backward: what training costs."""
+        return 1.0, 1.0
+
     def head(self, task: str | None = None) -> TaskHead:
         """The head of a task; the name may be left out where there is one head only."""
+        head = self.heads[self._named(task)]
+        assert isinstance(head, TaskHead)
+        return head
+
+    def activate(self, task: str) -> None:
+        """Make a task's adapters the active ones, until the next call or forward pass. No `requires_grad` changes."""
+        if self.fusion is not None:
+            self.fusion.activate(task)
+
+    def _named(self, task: str | None) -> str:
         if task is None and len(self.heads) == 1:
-            task = self.tasks[0]
+            return self.tasks[0]
         if task is None:
             raise ValueError(f"which task? this model has heads for {', '.join(self.tasks)}")
         if task not in self.heads:
             raise ValueError(unknown_name("task", task, self.tasks))
-        head = self.heads[task]
-        assert isinstance(head, TaskHead)
-        return head
+        return task
+
+    def users(self, name: str) -> tuple[str, ...]:
+        """The tasks whose losses train a parameter, by its name in `named_parameters`."""
+        part, _, rest = name.partition(".")
+        if part == "heads":
+            return (rest.partition(".")[0],)
+        if part == "lm_head":
+            return tuple(task for task, head in self.heads.items() if isinstance(head, LanguageHead))
+        if part == "fusion":
+            return (weights_of(name),)
+        adapter = adapter_of(name)
+        return self.tasks if self.layout is None or adapter is None else self.layout.users(adapter)
+
+    def shared_groups(self) -> list[SharedGroup]:
+        """The trainable parameters that two or more tasks train, grouped by who trains them, in the model's order.
+
+        Heads and private adapters are in none of them.
+        """
+        groups: dict[tuple[str, ...], SharedGroup] = {}
+        for name, parameter in self.named_parameters():
+            users = self.users(name) if parameter.requires_grad else ()
+            if len(users) > 1:
+                groups.setdefault(users, SharedGroup(users, [])).parameters.append((name, parameter))
+        return list(groups.values())
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Recompute activations in the backward pass; called by the Trainer."""
+        """Recompute activations in the backward pass; called by the Trainer.
+
+        Raises:
+            InputError: tasks use different adapters, and checkpointing is reentrant, which cannot keep them apart.
+        """
+        if self.fusion is not None and len(set(self.fusion.layout.uses.values())) > 1:
+            options = {"use_reentrant": False, **(kwargs.get("activation_checkpointing_kwargs") or {})}
+            if options["use_reentrant"]:
+                raise InputError("activation_checkpointing_kwargs: use_reentrant must be false with several adapters")
+            kwargs["activation_checkpointing_kwargs"] = options | {"context_fn": self.fusion.recomputation_contexts}
         self.backbone.activation_checkpointing_enable(**kwargs)
         if isinstance(self.backbone, PeftModel):
             self.backbone.enable_input_require_grads()
 
     def parameter_counts(self) -> dict[str, Any]:
-        """Numbers of parameters: total, trainable, in heads, and per adapter."""
+        """Numbers of parameters: total, trainable, in heads, per adapter, and of what weighs adapters (fusion)."""
         per_adapter: dict[str, int] = {}
         if isinstance(self.backbone, PeftModel):
-            for name in self.backbone.peft_config:
-                per_adapter[name] = sum(
-                    parameter.numel()
-                    for path, parameter in self.backbone.named_parameters()
-                    if f".{name}." in path and ("lora_" in path or "modules_to_save" in path)
-                )
+            per_adapter = dict.fromkeys(self.backbone.peft_config, 0)
+            for path, parameter in self.backbone.named_parameters():
+                adapter = adapter_of(path)
+                if adapter is not None:
+                    per_adapter[adapter] += parameter.numel()
         return {
-            "total": sum(parameter.numel() for parameter in self.parameters()),
+            "total": sum(size(parameter) for parameter in self.parameters()),
             "trainable": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
             "heads": sum(parameter.numel() for parameter in self.heads.parameters()),
             "per_adapter": per_adapter,
+            "fusion": 0 if self.fusion is None else sum(each.numel() for each in self.fusion.parameters()),
         }
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
@@ -166,12 +247,66 @@ class MultiTaskModel(nn.Module):
         else:
             (language_model,) = self._language_model
             (self.backbone if language_model is None else language_model).save_pretrained(str(folder / "model"))
+        if self.fusion is not None and len(self.fusion.weights):
+            save_file(_on_cpu(self.fusion), folder / "adapters" / FUSION, metadata={"format": "pt"})
         heads = folder / "heads"
         heads.mkdir(parents=True, exist_ok=True)
         for task, head in self.heads.items():
-            state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+            state = _on_cpu(head)
             if state:  # language heads have none
                 save_file(state, heads / f"{task}.safetensors", metadata={"format": "pt"})
+
+    @torch.no_grad()
+    def restore(self, folder: str | Path) -> None:
+        """Take over what `save_pretrained` wrote of a model of the same build.
+
+        Raises:
+            InputError: something is missing there.
+        """
+        folder = Path(folder)
+        if isinstance(self.backbone, PeftModel):
+            for name in self.backbone.peft_config:
+                state = _weights_in(folder / "adapters" / name)
+                unknown = set_peft_model_state_dict(self.backbone, state, adapter_name=name).unexpected_keys
+                if unknown:
+                    raise InputError(f"{folder}: the adapter {name} is of another model: {unknown[0]}")
+        else:
+            (language_model,) = self._language_model
+            (self.backbone if language_model is None else language_model).load_state_dict(
+                _weights_in(folder / "model"), strict=False  # tied weights are saved once
+            )
+        if self.fusion is not None and len(self.fusion.weights):
+            self.fusion.load_state_dict(_weights_in(folder / "adapters"))
+        for task, head in self.heads.items():
+            if head.state_dict():
+                head.load_state_dict(load_file(folder / "heads" / f"{task}.safetensors"))
+
+
+def _weights_in(folder: Path) -> dict[str, Tensor]:
+    """All weights of the safetensors files in a folder."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder} holds no weights (safetensors)")
+    return {name: value for file in files for name, value in load_file(file).items()}
+
+
+def adapter_of(name: str) -> str | None:
+    """The adapter that a parameter belongs to, by its path; None where it belongs to none."""
+    pieces = name.split(".")
+    for place, piece in enumerate(pieces[:-1]):
+        if piece.startswith("lora_") or piece == "modules_to_save":
+            return pieces[place + 1]
+    return None
+
+
+def size(parameter: Tensor) -> int:
+    """Number of weights; a 4-bit weight holds two in a byte."""
+    quantized = getattr(parameter, "quant_state", None)
+    return parameter.numel() if quantized is None else quantized.shape.numel()
+
+
+def _on_cpu(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
 
 
 @torch.no_grad()

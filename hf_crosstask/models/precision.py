@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
 from hf_crosstask.errors import InputError
+from hf_crosstask.models.quantization import Quantization
 
 PrecisionName = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -19,10 +20,14 @@ class Precision:
     Attributes:
         name: `fp32`, `fp16` (mixed, with loss scaling) or `bf16` (mixed).
         frozen_dtype: dtype of weights that are not trained; trained weights stay in fp32.
+        quantization: of the backbone's linear layers: `none`, or `nf4` (then `frozen_dtype` is what they compute in).
+        device: where a quantized backbone is loaded to.
     """
 
     name: Literal["fp32", "fp16", "bf16"]
     frozen_dtype: torch.dtype
+    quantization: Quantization = "none"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 _FROZEN = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

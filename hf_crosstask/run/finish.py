@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers.trainer_utils import PredictionOutput
 
-from hf_crosstask.atomic import write_text
-from hf_crosstask.evaluation.environment import environment
+from hf_crosstask.atomic import file_sha256, write_json, write_text
+from hf_crosstask.evaluation.environment import environment, threads
 from hf_crosstask.evaluation.result import (
     Fingerprints,
     MatchResult,
@@ -28,14 +28,21 @@ from hf_crosstask.evaluation.result import (
 )
 from hf_crosstask.evaluation.table import render
 from hf_crosstask.models.export import export_task_adapter
+from hf_crosstask.models.export_hierarchical import export_fed_task, is_fed
+from hf_crosstask.models.hierarchical import HierarchicalModel
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.models.precision import Precision
+from hf_crosstask.planning.stored import FILE_NAME as PLAN_FILE
 from hf_crosstask.run.generating import generate_answers
 from hf_crosstask.run.prepare import Prepared
+from hf_crosstask.run.stages import stages_result
 from hf_crosstask.run.thresholds import choose_thresholds
 from hf_crosstask.tasks.audit import AuditSpec
 from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
+
+#: Cosines between the tasks' gradients over the run, one row a pair.
+CONFLICTS = "gradient_conflicts.json"
 
 
 def finish(trainer: MultiTaskTrainer, prepared: Prepared, precision: Precision, run_dir: Path) -> RunResult:
@@ -54,9 +61,17 @@ def finish(trainer: MultiTaskTrainer, prepared: Prepared, precision: Precision, 
         task: _score(prepared, task, output, run_dir, thresholds.get(task), answers.get(task), main=main)
         for task, output in outputs.items()
     }
+    validation = _validation_scores(trainer, prepared, thresholds)
     result = _result(trainer, prepared, precision, ledger, losses, metrics)
     if main:
         write_text(run_dir / "README.md", _readme(prepared, result))
+        stages = stages_result(trainer, prepared)
+        more: dict[str, Any] = {"validation": validation, "threads": threads(), "stages": stages}
+        if trainer.gradient_conflicts:
+            write_json(run_dir / CONFLICTS, trainer.gradient_conflicts)
+            more["gradient_conflicts"] = trainer.gradient_conflicts
+        more["files"] = _files(run_dir)
+        result = result.model_copy(update=more)
         write_result(run_dir, result)
     trainer.accelerator.wait_for_everyone()
     return result
@@ -71,6 +86,16 @@ def _save_model(trainer: MultiTaskTrainer, prepared: Prepared, run_dir: Path) ->
     model.save_pretrained(run_dir)
     prepared.tokenizer.save_pretrained(str(run_dir / "tokenizer"))
     for task, each in prepared.data.items():
+        if isinstance(model, HierarchicalModel) and is_fed(model, task):
+            export_fed_task(
+                model,
+                each.card,
+                [prepared.data[name].card for name in model.layout.at(1)],
+                run_dir / "adapters" / task,
+                tokenizer=prepared.tokenizer,
+                base_model=prepared.source.name_or_path,
+            )
+            continue
         export_task_adapter(
             model,
             each.card,
@@ -78,6 +103,32 @@ def _save_model(trainer: MultiTaskTrainer, prepared: Prepared, run_dir: Path) ->
             tokenizer=prepared.tokenizer,
             base_model=prepared.source.name_or_path,
         )
+
+
+def _validation_scores(
+    trainer: MultiTaskTrainer, prepared: Prepared, thresholds: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """All values of every task on its validation split, where the recipe asks for them. All processes take part."""
+    if not prepared.recipe.evaluation.score_validation:
+        return {}
+    datasets = {task: splits["validation"].dataset for task, splits in prepared.encoded.items()}
+    outputs: Any = trainer.predict(datasets, metric_key_prefix="validation")
+    answers = generate_answers(trainer, prepared, "validation")
+    scores = {}
+    for task, output in outputs.items():
+        scorer = prepared.scorer(task, "validation")
+        if task in thresholds:
+            scorer = scorer.with_threshold(thresholds[task])
+        given = answers.get(task)
+        logits = output.predictions
+        scores[task] = scorer.score(scorer.decode(logits) if given is None else scorer.read(given, logits))
+    return scores
+
+
+def _files(run_dir: Path) -> dict[str, str]:
+    """SHA-256 of the files that scores and token accounts can be computed from again, by path in the run folder."""
+    files = [run_dir / "recipe.json", run_dir / PLAN_FILE, *(run_dir / "predictions").glob("*.parquet")]
+    return {path.relative_to(run_dir).as_posix(): file_sha256(path) for path in sorted(files)}
 
 
 def _score(
@@ -137,6 +188,7 @@ def _result(
                 padded=counted["padded"],
                 supervised=counted["supervised"],
                 unique=unique,
+                extra_forward_tokens=_again(trainer, task, counted["tokens"]),
             ),
             epochs=counted["tokens"] / unique,
             metrics=metrics[task],
@@ -158,7 +210,10 @@ def _result(
         seed=recipe.training.seed,
         fingerprints=fingerprints,
         tokens=TokenCounts(
-            planned=plan.total_tokens, counted=total, padded=sum(row["padded"] for row in ledger.values())
+            planned=plan.total_tokens,
+            counted=total,
+            padded=sum(row["padded"] for row in ledger.values()),
+            extra_forward_tokens=sum(_again(trainer, task, row["tokens"]) for task, row in ledger.items()),
         ),
         match=_match(trainer, total),
         tasks=tasks,
@@ -173,10 +228,18 @@ def _result(
         ),
         environment=environment(processes=trainer.args.world_size),
         model={"name_or_path": recipe.model.name_or_path, "loaded_from": prepared.source.name_or_path}
-        | {"precision": precision.name},
+        | {"precision": precision.name, "quantization": precision.quantization}
+        | {"attention": str(trainer.model.config._attn_implementation)},
         evaluation=recipe.evaluation.model_dump(mode="json"),
         audit=_audit(prepared),
+        fitting=None if prepared.fitting is None else dict(prepared.fitting),
     )
+
+
+def _again(trainer: MultiTaskTrainer, task: str, tokens: int) -> int:
+    """How many tokens passed the backbone after the first pass of each."""
+    assert isinstance(trainer.model, MultiTaskModel)
+    return int((trainer.model.operations(task)[0] - 1) * tokens)
 
 
 def _audit(prepared: Prepared) -> dict[str, Any] | None:

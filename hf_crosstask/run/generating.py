@@ -53,6 +53,7 @@ def generate_answers(trainer: MultiTaskTrainer, prepared: Prepared, split: str) 
         max_length = recipe.model.max_length
         answers[task] = _generate(
             trainer,
+            task,
             prepared.tokenizer,
             splits[split].dataset.with_format(None)["prompt_ids"][:],
             max_new_tokens=answer_room(prepared.data[task].card, prepared.tokenizer, max_length),
@@ -64,6 +65,7 @@ def generate_answers(trainer: MultiTaskTrainer, prepared: Prepared, split: str) 
 @torch.no_grad()
 def _generate(
     trainer: MultiTaskTrainer,
+    task: str,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     *,
@@ -74,6 +76,7 @@ def _generate(
     model = trainer.model
     assert isinstance(model, MultiTaskModel)
     model.eval()
+    model.activate(task)
     padding, stop = pad_token_id(tokenizer), PromptFormat.of(tokenizer).stop
     ends = sorted({stop, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
     # Nothing is left to the model's own generation settings (sampling, penalties), which would replace None.

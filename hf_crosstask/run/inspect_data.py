@@ -86,7 +86,8 @@ def _show_audit(report: AuditReport, json_file: Path | None) -> None:
 def _outcome(audited: Audited, *, unaudited: bool) -> str:
     leaks = audited.report.leaks()
     if not leaks:
-        return "no leaks"
+        unasked = "; training would not have looked: the recipe has one task and sets no audit" if unaudited else ""
+        return f"no leaks{unasked}"
     if unaudited:
         return (
             "training would not stop on these leaks: the recipe has one task and sets no audit "

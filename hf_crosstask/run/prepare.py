@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from hf_crosstask.atomic import json_fingerprint
@@ -13,16 +16,24 @@ from hf_crosstask.encoding.encode import EncodedTask, encode_task
 from hf_crosstask.encoding.prompts import written_out
 from hf_crosstask.errors import InputError
 from hf_crosstask.evaluation.scorer import WITH_THRESHOLD, Scorer, build_scorer
+from hf_crosstask.models.adapter_layout import AdapterLayout
+from hf_crosstask.models.adapters import LoraSettings
 from hf_crosstask.models.backbone import Source, is_causal, load_config, load_tokenizer
+from hf_crosstask.models.strategy_layout import strategy_layout
 from hf_crosstask.models.tiny import build_tiny, is_tiny
-from hf_crosstask.planning.budget import Budget
-from hf_crosstask.planning.mixing import Mixing
+from hf_crosstask.planning.budget import Budget, choose_exactly
+from hf_crosstask.planning.mixing import Mixing, apportion, token_shares
 from hf_crosstask.planning.plan import TrainingPlan, plan
+from hf_crosstask.planning.stages import plan_stages, stages_of
 from hf_crosstask.recipe import Recipe
+from hf_crosstask.run.placebo import permute_labels
 from hf_crosstask.tasks.audit import Audited, apply_policy
 from hf_crosstask.tasks.load import TaskData, load_task
 from hf_crosstask.training.matching import Reference, read_reference
 from hf_crosstask.training.rows import row_shapes, token_lengths
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class Prepared:
         audited: the leakage audit and what it dropped; None where nothing was audited.
         plan: the training plan.
         reference: the run whose tokens are matched.
+        fitting: how the size of micro-batches was found, where the recipe leaves it to the device.
     """
 
     recipe: Recipe
@@ -50,13 +62,27 @@ class Prepared:
     audited: Audited | None
     plan: TrainingPlan
     reference: Reference | None
+    fitting: Mapping[str, Any] | None = None
+
+    @cached_property
+    def layout(self) -> AdapterLayout | None:
+        """Which adapters there are, and which each task uses; None where the backbone itself trains."""
+        if self.lora is None:
+            return None
+        cards = [each.card for each in self.data.values()]
+        order = [stage.task for stage in stages_of(self.plan)] or None
+        return strategy_layout(self.recipe.strategy, self.lora, cards, self.config, order)
+
+    @property
+    def lora(self) -> LoraSettings | None:
+        """The recipe's adapter."""
+        adapter = self.recipe.model.adapter
+        return None if adapter is None else LoraSettings(**adapter.model_dump(exclude={"type"}))
 
     @property
     def data_fingerprint(self) -> str:
         """Of all tasks' data together, as the audit left them."""
-        purged = self.audited.purged.model_dump(mode="json") if self.audited and self.audited.purged else None
-        dropped = purged if purged and any(purged["dropped"].values()) else None
-        return json_fingerprint([{task: data.fingerprint for task, data in self.data.items()}, dropped])
+        return json_fingerprint({task: data.fingerprint for task, data in self.data.items()})
 
     @property
     def run_fingerprint(self) -> str:
@@ -87,9 +113,12 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
     """
     reference = None
     if recipe.budget.match is not None:
-        reference = read_reference(recipe.budget.match.run, recipe.budget.match.mode)
+        match = recipe.budget.match
+        reference = read_reference(match.run, match.mode, match.fraction)
     data_dir = Path(recipe.data_dir).expanduser() if recipe.data_dir else None
-    data, audited = audit_data(recipe, {spec.name: load_task(spec, data_dir=data_dir) for spec in recipe.tasks})
+    loaded = {spec.name: load_task(spec, data_dir=data_dir) for spec in recipe.tasks}
+    together, audited = _audited(recipe, loaded)
+    data = {task: together[task] for task in loaded}
     needed = tuple(_needed_splits(recipe))
     for task, each in data.items():
         for split, why in needed:
@@ -97,7 +126,11 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
                 raise InputError(
                     f"task {task} has no {split} split, which {why} needs; it has {', '.join(each.splits)}"
                 )
-    source = _backbone_source(recipe, data, reference, base_models)
+    source = _backbone_source(recipe, together, reference, base_models)
+    data = {
+        task: permute_labels(each, recipe.training.seed) if task in recipe.placebos else each
+        for task, each in data.items()
+    }
     config, tokenizer = load_config(source), load_tokenizer(source)
     encoded = {
         task: {
@@ -111,33 +144,111 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
                 long_inputs=recipe.model.long_inputs,
                 split=split,
             )
-            for split in dict.fromkeys([*dict(needed), *(["validation"] if chooses_threshold(recipe, each) else [])])
+            for split in dict.fromkeys([*dict(needed), *(["validation"] if _uses_validation(recipe, each) else [])])
         }
         for task, each in data.items()
     }
-    training = recipe.training
-    training_plan = plan(
-        {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()},
-        shapes={task: row_shapes(splits["train"].dataset, task) for task, splits in encoded.items()},
-        budget=_budget(recipe, reference),
-        mixing=mixing(recipe),
-        tokens_per_step=training.tokens_per_step,
-        micro_batch_tokens=training.micro_batch_tokens,
-        seed=training.seed,
-    )
+    if reference is not None and reference.mode == "unique_tokens":
+        encoded = _sampled(recipe, encoded, reference.target(tuple(encoded)))
+    training_plan = _plan(recipe, encoded, reference, fixed_micro_batch_tokens(recipe))
     return Prepared(recipe, data, source, config, tokenizer, encoded, audited, training_plan, reference)
+
+
+def replan(prepared: Prepared, micro_batch_tokens: int) -> Prepared:
+    """The same run in other micro-batches, where the recipe leaves their size to the device ("auto")."""
+    recipe, reference = prepared.recipe, prepared.reference
+    return replace(prepared, plan=_plan(recipe, prepared.encoded, reference, micro_batch_tokens))
+
+
+def fixed_micro_batch_tokens(recipe: Recipe) -> int | None:
+    """What the recipe says of the size of micro-batches; None where the device decides, or nothing does."""
+    tokens = recipe.training.micro_batch_tokens
+    return None if tokens == "auto" else tokens
+
+
+def _plan(
+    recipe: Recipe,
+    encoded: Mapping[str, Mapping[str, EncodedTask]],
+    reference: Reference | None,
+    micro_batch_tokens: int | None,
+) -> TrainingPlan:
+    def make(budget: Budget) -> TrainingPlan:
+        lengths = {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()}
+        common: Any = {
+            "shapes": {task: row_shapes(splits["train"].dataset, task) for task, splits in encoded.items()},
+            "budget": budget,
+            "mixing": mixing(recipe),
+            "tokens_per_step": recipe.training.tokens_per_step,
+            "micro_batch_tokens": micro_batch_tokens,
+            "seed": recipe.training.seed,
+        }
+        strategy = recipe.strategy
+        if strategy.layout != "S4":
+            return plan(lengths, **common)
+        return plan_stages(lengths, order=strategy.order or "given", rehearsal=strategy.rehearsal or 0.0, **common)
+
+    if reference is not None:
+        return reference.plan(tuple(encoded), make)
+    settings = recipe.budget
+    return make(Budget(settings.epochs, settings.steps, settings.tokens))
+
+
+def _sampled(
+    recipe: Recipe, encoded: Mapping[str, Mapping[str, EncodedTask]], tokens: int
+) -> dict[str, dict[str, EncodedTask]]:
+    """Training splits cut to a seeded sample of rows, so that all of them together hold `tokens` forward tokens."""
+    lengths = {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()}
+    totals = {task: int(each.sum()) for task, each in lengths.items()}
+    if tokens > sum(totals.values()):
+        raise InputError(
+            f"cannot match {tokens:,} different tokens: the training data of {', '.join(encoded)} has "
+            f"{sum(totals.values()):,}"
+        )
+    shares = token_shares(mixing(recipe), {task: len(each) for task, each in lengths.items()}, totals)
+    sampled: dict[str, dict[str, EncodedTask]] = {}
+    for task, quota in apportion(tokens, shares).items():
+        if quota > totals[task]:
+            raise InputError(
+                f"cannot match {tokens:,} different tokens: the mixing gives {task} {quota:,} of them, but it has "
+                f"{totals[task]:,}; use a flatter mixing, or more data"
+            )
+        order = np.random.default_rng([recipe.training.seed, *task.encode()]).permutation(len(lengths[task]))
+        rows = np.sort(order[choose_exactly(lengths[task][order], quota)])
+        train = encoded[task]["train"]
+        sampled[task] = {**encoded[task], "train": replace(train, dataset=train.dataset.select(rows))}
+    return sampled
 
 
 def audit_data(recipe: Recipe, data: Mapping[str, TaskData]) -> tuple[dict[str, TaskData], Audited | None]:
     """The tasks as the recipe's leakage policy leaves them. A single task is audited where the recipe says so.
 
+    Tasks named in `audit.against` are loaded and audited with them. Where training examples are dropped, the task's
+    fingerprint says so.
+
     Raises:
         LeakageError: evaluation examples are in training data, and the policy forbids it.
     """
+    together, audited = _audited(recipe, data)
+    return {task: together[task] for task in data}, audited
+
+
+def _audited(recipe: Recipe, data: Mapping[str, TaskData]) -> tuple[dict[str, TaskData], Audited | None]:
+    """The same with the tasks of `audit.against`, which the run does not train."""
     if recipe.audit is None and len(data) == 1:
         return dict(data), None
-    audited = apply_policy(data, recipe.audit)
-    return {task: replace(each, splits=audited.splits[task]) for task, each in data.items()}, audited
+    data_dir = Path(recipe.data_dir).expanduser() if recipe.data_dir else None
+    against = recipe.audit.against if recipe.audit else ()
+    others = {spec.name: load_task(spec, data_dir=data_dir) for spec in against if spec.name not in data}
+    together = {**data, **others}
+    audited = apply_policy(together, recipe.audit)
+    return {task: _as_purged(each, audited.splits[task]) for task, each in together.items()}, audited
+
+
+def _as_purged(data: TaskData, splits: dict[str, Dataset]) -> TaskData:
+    if "train" not in splits or len(splits["train"]) == len(data.splits["train"]):
+        return replace(data, splits=splits)
+    fingerprint = json_fingerprint([data.fingerprint, splits["train"]["id"][:]])
+    return replace(data, splits=splits, fingerprint=fingerprint)
 
 
 def mixing(recipe: Recipe) -> Mixing:
@@ -159,11 +270,16 @@ def chooses_threshold(recipe: Recipe, data: TaskData) -> bool:
     return data.card.type in WITH_THRESHOLD and split in data.splits and recipe.evaluation.split != split
 
 
-def _budget(recipe: Recipe, reference: Reference | None) -> Budget:
-    if reference is not None:
-        return Budget(tokens=reference.tokens)
-    settings = recipe.budget
-    return Budget(settings.epochs, settings.steps, settings.tokens)
+def _uses_validation(recipe: Recipe, data: TaskData) -> bool:
+    """Whether the validation split is used where there is one."""
+    return chooses_threshold(recipe, data) or stage_split(recipe, data) == "validation"
+
+
+def stage_split(recipe: Recipe, data: TaskData) -> str | None:
+    """The split that a task is scored on after every stage: validation, or the evaluated one; None without stages."""
+    if recipe.strategy.layout != "S4":
+        return None
+    return "validation" if "validation" in data.splits else recipe.evaluation.split
 
 
 def _needed_splits(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -171,6 +287,8 @@ def _needed_splits(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if evaluates_in_training(recipe):
         yield "validation", "training.eval_strategy"
     yield recipe.evaluation.split, "evaluation.split"
+    if recipe.evaluation.score_validation:
+        yield "validation", "evaluation.score_validation"
 
 
 def _backbone_source(

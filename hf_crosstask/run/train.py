@@ -13,22 +13,33 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 
 from hf_crosstask.atomic import write_json
 from hf_crosstask.errors import InputError, Interrupted
 from hf_crosstask.evaluation.result import FILE_NAME, read_result
 from hf_crosstask.evaluation.scorer import Scorer
+from hf_crosstask.evaluation.stages_table import print_stages
 from hf_crosstask.evaluation.table import print_table
-from hf_crosstask.models.adapters import LoraSettings
 from hf_crosstask.models.build import build_model
-from hf_crosstask.models.precision import Precision, resolve_precision
+from hf_crosstask.models.kernels import apply_liger
+from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.models.precision import Precision
 from hf_crosstask.planning.plan import assign_to_processes
+from hf_crosstask.planning.stages import stages_of
+from hf_crosstask.planning.stored import FILE_NAME as PLAN_FILE
+from hf_crosstask.planning.stored import write_plan
 from hf_crosstask.planning.table import print_plan
 from hf_crosstask.recipe import Recipe
+from hf_crosstask.run.adapters_table import print_adapters
+from hf_crosstask.run.cost import cost_note, extra_forward_tokens
 from hf_crosstask.run.finish import finish
+from hf_crosstask.run.fitting import FILE_NAME as FITTING
+from hf_crosstask.run.fitting import fitted
 from hf_crosstask.run.generating import is_generative, refuse_sharded_generation
-from hf_crosstask.run.prepare import Prepared, evaluates_in_training, prepare
+from hf_crosstask.run.precision import run_precision
+from hf_crosstask.run.prepare import Prepared, evaluates_in_training, prepare, stage_split
+from hf_crosstask.run.smoke_test import smoke_test as run_smoke_test
 from hf_crosstask.training.arguments import (
     MACRO_SCORE,
     MultiTaskTrainingArguments,
@@ -40,17 +51,19 @@ from hf_crosstask.training.checkpoint import (
     read_progress,
     remove_staging,
 )
+from hf_crosstask.training.memory import MemoryMonitor
 from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
 
-def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int:
+def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False, smoke_test: bool = False) -> int:
     """Train and score a recipe.
 
     Args:
         recipe: a checked recipe.
         dry_run: print the plan and stop; no weights are loaded and nothing is written but caches.
         resume: continue from the newest complete checkpoint in the recipe's `output_dir`, if there is one.
+        smoke_test: first train a copy for a few steps, and stop where its loss does not fall (also in a dry run).
 
     Returns:
         0.
@@ -66,15 +79,21 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
     main = probe.process_index == 0
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="hf_crosstask-") as folder:
-            _prepare(recipe, probe, Path(folder))
+            prepared = _prepare(recipe, probe, base, Path(folder), fitting=None)
+            if smoke_test:
+                _smoke_test(prepared, run_precision(prepared, probe.device), base)
         return 0
     if _finished(recipe, run_dir, resume=resume, main=main):
         return 0
     try:
-        prepared = _prepare(recipe, probe, run_dir / "base_model")
-        precision = resolve_precision(recipe.model.precision, probe.device)
-        trainer = build_trainer(prepared, precision, base)
+        record = run_dir / FITTING if resume else None
+        base_models = Path(recipe.base_model_dir).expanduser() if recipe.base_model_dir else run_dir / "base_model"
+        prepared = _prepare(recipe, probe, base, base_models, fitting=record)
+        precision = run_precision(prepared, probe.device)
         checkpoint = _checkpoint(run_dir, prepared) if resume else None
+        if smoke_test and checkpoint is None:
+            _smoke_test(prepared, precision, base)
+        trainer = build_trainer(prepared, precision, base)
     except InputError:
         _discard_unstarted(run_dir)
         raise
@@ -82,7 +101,11 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
         run_dir.mkdir(parents=True, exist_ok=True)
         remove_staging(run_dir)
         write_json(run_dir / "recipe.json", recipe.resolved())
-        write_json(run_dir / "plan.json", prepared.plan.summary())
+        extra = {task: tokens for task, tokens in extra_forward_tokens(prepared).items() if tokens}
+        write_json(run_dir / "plan.json", prepared.plan.summary() | ({"extra_forward_tokens": extra} if extra else {}))
+        write_plan(run_dir / PLAN_FILE, prepared.plan)
+        if prepared.fitting is not None:
+            write_json(run_dir / FITTING, dict(prepared.fitting))
     if main and resume:
         print(f"resuming from {checkpoint}" if checkpoint else "no complete checkpoint to resume from: starting anew")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -95,19 +118,47 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False) -> int
     result = finish(trainer, prepared, precision, run_dir)
     if main:
         print_table(result)
+        print_stages(result)
         print(f"results in {run_dir}")
     trainer.end()
     return 0
 
 
-def _prepare(recipe: Recipe, probe: MultiTaskTrainingArguments, base_models: Path) -> Prepared:
+def prepare_run(recipe: Recipe, folder: Path) -> tuple[Prepared, Precision, dict[str, Any]]:
+    """A run that writes into a folder, its number formats, and the arguments that depend on the machine."""
+    _quieten_libraries()
+    base: dict[str, Any] = {"output_dir": str(folder), "use_cpu": _use_cpu(recipe)}
+    probe = MultiTaskTrainingArguments(**base)
+    prepared = _prepare(recipe, probe, base, folder / "base_model", fitting=None)
+    return prepared, run_precision(prepared, probe.device), base
+
+
+def _prepare(
+    recipe: Recipe,
+    probe: MultiTaskTrainingArguments,
+    base: Mapping[str, Any],
+    base_models: Path,
+    *,
+    fitting: Path | None,
+) -> Prepared:
     """Prepare, the first process of each machine before the others, and show the plan."""
     with probe.main_process_first(local=True, desc="preparing data"):
         prepared = prepare(recipe, base_models=base_models)
+    if recipe.training.micro_batch_tokens == "auto":
+        precision = run_precision(prepared, probe.device)
+        prepared = fitted(prepared, lambda run: build_trainer(run, precision, base), fitting)
     if probe.process_index == 0:
         print_plan(prepared.plan.summary())
+        print_adapters(prepared)
+        note = cost_note(prepared)
+        if note is not None:
+            print(note)
         _warn_idle_processes(prepared, probe.world_size)
     return prepared
+
+
+def _smoke_test(prepared: Prepared, precision: Precision, base: Mapping[str, Any]) -> None:
+    run_smoke_test(prepared, lambda run, folder: build_trainer(run, precision, {**base, "output_dir": str(folder)}))
 
 
 def _checkpoint(run_dir: Path, prepared: Prepared) -> Path | None:
@@ -126,39 +177,43 @@ def _discard_unstarted(run_dir: Path) -> None:
             run_dir.rmdir()
 
 
-def build_trainer(prepared: Prepared, precision: Precision, base: Mapping[str, Any]) -> MultiTaskTrainer:
-    """The recipe's model and trainer, ready to train."""
+def build_trainer(
+    prepared: Prepared, precision: Precision, base: Mapping[str, Any], *, again: bool = False
+) -> MultiTaskTrainer:
+    """The recipe's model and trainer, ready to train; `again`: the model is made anew for every training."""
     recipe = prepared.recipe
-    lora = None
-    if recipe.model.adapter is not None:
-        lora = LoraSettings(**recipe.model.adapter.model_dump(exclude={"type"}))
-    model = build_model(
-        prepared.source,
-        prepared.config,
-        [each.card for each in prepared.data.values()],
-        precision=precision,
-        lora=lora,
-        head_dropout=recipe.model.head_dropout,
-        seed=recipe.training.seed,
-    )
+
+    def model() -> MultiTaskModel:
+        made = build_model(
+            prepared.source,
+            prepared.config,
+            [each.card for each in prepared.data.values()],
+            precision=precision,
+            lora=prepared.layout,
+            head_dropout=recipe.model.head_dropout,
+            seed=recipe.training.seed,
+        )
+        if getattr(recipe.training, "use_liger_kernel", None):
+            apply_liger(made.body)
+        return made
+
     controlled = prepared.reference is not None or recipe.budget.tokens is not None
     arguments = _arguments(prepared, precision, base, controlled=controlled)
-    callbacks = []
+    callbacks: list[TrainerCallback] = [MemoryMonitor()]
     if recipe.training.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.training.early_stopping_patience))
-    validates = evaluates_in_training(recipe)
+    splits = _splits_in_training(prepared)
     trainer_class = TokenBudgetTrainer if controlled else MultiTaskTrainer
     trainer = trainer_class(
-        model=model,
+        model=None if again else model(),
+        model_init=model if again else None,
         args=arguments,
         train_dataset={task: splits["train"].dataset for task, splits in prepared.encoded.items()},
-        eval_dataset=(
-            {task: splits["validation"].dataset for task, splits in prepared.encoded.items()} if validates else None
-        ),
+        eval_dataset={task: prepared.encoded[task][split].dataset for task, split in splits.items()} or None,
         processing_class=prepared.tokenizer,
         compute_metrics=(
-            {task: _metrics(prepared.scorer(task, "validation")) for task in _scored_in_training(prepared)}
-            if validates
+            {task: _metrics(prepared.scorer(task, splits[task]), splits[task]) for task in _scored_in_training(prepared)}
+            if splits
             else None
         ),
         callbacks=callbacks,
@@ -185,12 +240,18 @@ def _arguments(
         "logging_steps": 0.02,
         **training.arguments(),
         **base,
+        "use_liger_kernel": False,  # done when the model is built: the Trainer passes over a multi-task model
         "bf16": precision.name == "bf16",
         "fp16": precision.name == "fp16",
         "tokens_per_step": training.tokens_per_step,
-        "micro_batch_tokens": training.micro_batch_tokens,
+        "micro_batch_tokens": prepared.plan.parameters["micro_batch_tokens"],
         "eval_batch_tokens": training.eval_batch_tokens,
         "loss_weights": training.loss_weights,
+        "gradient_surgery": recipe.strategy.surgery_method,
+        "surgery_granularity": recipe.strategy.surgery.granularity if recipe.strategy.surgery else "global",
+        "stage_order": [stage.task for stage in stages_of(prepared.plan)] or None,
+        "rehearsal": recipe.strategy.rehearsal or 0.0,
+        "ewc": recipe.strategy.ewc or 0.0,
         "time_limit_minutes": training.time_limit_minutes,
         "primary_metrics": {task: each.card.primary_metric for task, each in prepared.data.items()},
         "fingerprint": prepared.run_fingerprint,
@@ -206,16 +267,28 @@ def _arguments(
     if controlled:
         arguments_class = TokenBudgetTrainingArguments
         match = recipe.budget.match
-        values |= {"match": match.run, "match_mode": match.mode} if match else {"token_budget": recipe.budget.tokens}
+        if match:
+            values |= {"match": match.run, "match_mode": match.mode, "match_fraction": match.fraction}
+        else:
+            values["token_budget"] = recipe.budget.tokens
     try:
         return arguments_class(**values)
     except ValueError as error:  # transformers' own rules between its arguments
         raise InputError(f"training: {error}") from error
 
 
-def _metrics(scorer: Scorer) -> Callable[[EvalPrediction], dict[str, float]]:
+def _splits_in_training(prepared: Prepared) -> dict[str, str]:
+    """The split of each task that is scored during training, or after every stage; empty where nothing is."""
+    if evaluates_in_training(prepared.recipe):
+        return dict.fromkeys(prepared.encoded, "validation")
+    found = {task: stage_split(prepared.recipe, data) for task, data in prepared.data.items()}
+    return {task: split for task, split in found.items() if split is not None}
+
+
+def _metrics(scorer: Scorer, split: str) -> Callable[[EvalPrediction], dict[str, float]]:
     def metrics(output: EvalPrediction) -> dict[str, float]:
-        chosen = scorer.with_best_threshold(output.predictions)  # as the model would be used: see `run.thresholds`
+        # As the model would be used: see `run.thresholds`.
+        chosen = scorer.with_best_threshold(output.predictions) if split == "validation" else scorer
         return chosen.score(chosen.decode(output.predictions))
 
     return metrics

@@ -348,16 +348,21 @@ def study_folder(study: Planted, scale: Scale, cache: Path) -> Path:
     return cache / f"{study.name}-{json_fingerprint(content)[:12]}"
 
 
-def run_study(study: Planted, scale: Scale, cache: Path) -> Path:
-    """Train what is missing of a study; each run is kept as predictions and, written last, its account."""
+def start_worker() -> None:
+    """One thread, no progress bars, and quick garbage collection: `train` collects, and need not look through the
+    libraries' own objects each time."""
     import datasets
     import torch
     import transformers
 
     torch.set_num_threads(1)
-    gc.freeze()  # every `train` collects garbage: the libraries' own objects need not be looked through each time
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+    gc.freeze()
+
+
+def run_study(study: Planted, scale: Scale, cache: Path) -> Path:
+    """Train what is missing of a study; each run is kept as predictions and, written last, its account."""
     folder = study_folder(study, scale, cache)
     missing = [
         (arm, number, tokens)
@@ -540,7 +545,7 @@ def main() -> None:
     scale, settings = Scale(), VerdictSettings(margin=options.margin)
     planned, start = planted_studies(options.studies), time.monotonic()
     waiting = list(planned)
-    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), start_worker) as pool:
         running: dict[Any, Planted] = {}
         done = 0
         while waiting or running:

@@ -1,0 +1,212 @@
+"""Which adapters are active for a task, and how several active ones are added up.
+
+With Δ_i the update of adapter i on an adapted layer, a layer's output is `base(x) + Σ w_i Δ_i(x)`, where the weight w_i is
+
+| fusion | w_i | parameters a task and layer | plain PEFT |
+|---|---|---|---|
+| sum | 1 | none | yes: ranks concatenated |
+| gated | 2 sigmoid(θ_i) | one θ an adapter | yes: the gates go into the concatenated weights |
+| attention | n softmax_i(q_i · A_i x / sqrt(r_i)) | one q_i of size r_i an adapter | no: it depends on the input |
+
+(n adapters; A_i is the adapter's own down-projection, which serves as its key.) All start at w_i = 1, as the sum.
+
+PEFT's own layers run: they call what is registered as an adapter's "variant" (the hook behind DoRA) instead of adding
+the update themselves. Nothing here changes `requires_grad`, which PEFT's `set_adapter` would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from hf_crosstask.errors import InputError
+from hf_crosstask.models.adapter_layout import PRIVATE_PREFIX, AdapterLayout
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Adapters in use.
+
+    Attributes:
+        names: the active adapters, in the order in which they are added up.
+        constant: those of them whose parameters get no gradient.
+        weights: for each adapted layer the parameters of the fusion; empty for the sum.
+    """
+
+    names: tuple[str, ...]
+    constant: frozenset[str] = frozenset()
+    weights: tuple[Tensor, ...] = ()
+
+
+class AdapterFusion(nn.Module):
+    """Activates a task's adapters and weighs them; holds the weights' parameters, one tensor a task.
+
+    Args:
+        backbone: with all adapters of the layout.
+        layout: which adapters a task uses.
+
+    Raises:
+        InputError: an adapted layer is not linear, or is one whose updates do not add up (DoRA), and a task uses several
+            adapters.
+    """
+
+    def __init__(self, backbone: PeftModel, layout: AdapterLayout):
+        super().__init__()
+        self.layout = layout
+        layers = [(path, layer) for path, layer in backbone.named_modules() if isinstance(layer, LoraLayer)]
+        self._layers = tuple(layer for _, layer in layers)  # a tuple: they are the backbone's
+        self._active = Activity(())
+        self.weights = nn.ParameterDict()
+        several = [task for task, names in layout.uses.items() if len(names) > 1]
+        if several:
+            _check_layers(layers, layout)
+        if layout.fusion != "sum":
+            for task in several:
+                self.weights[_key(task)] = nn.Parameter(torch.zeros(self._size(task)))
+            for number, layer in enumerate(self._layers):
+                weigh = _Gated(self, number) if layout.fusion == "gated" else _Attention(self, number)
+                layer.lora_variant.update(dict.fromkeys({a for task in several for a in layout.uses[task]}, weigh))
+        for adapter in {adapter for _, adapter in layout.untrained}:
+            self._hold_constant_on_demand(backbone, adapter)
+
+    def activate(self, task: str) -> None:
+        """Make a task's adapters the active ones, until the next call."""
+        names = self.layout.uses[task]
+        # The weights are unbound anew each time: they belong to the graph of one forward pass.
+        weights = self.weights[_key(task)].unbind() if _key(task) in self.weights else ()
+        constant = frozenset(adapter for adapter in names if (task, adapter) in self.layout.untrained)
+        self.use(Activity(names, constant, weights))
+
+    def use(self, activity: Activity) -> None:
+        """Make the adapters of an activity the active ones, until the next call."""
+        if activity.names != self._active.names:
+            names = list(activity.names)
+            for layer in self._layers:
+                layer._active_adapter = names
+        self._active = activity
+
+    def recomputation_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """For activation checkpointing (`context_fn`): what is computed again is computed with the same adapters."""
+        return nullcontext(), self._again(self._active)
+
+    @property
+    def active(self) -> Activity:
+        """What is active now."""
+        return self._active
+
+    def gates(self, task: str, number: int) -> Tensor:
+        """The weights [adapters] of a task's adapters on one layer; of the sum and of gates only."""
+        if self.layout.fusion == "attention":
+            raise ValueError("attention weights depend on the input")
+        if _key(task) not in self.weights:
+            return torch.ones(len(self.layout.uses[task]))
+        return _gate(self.weights[_key(task)][number].detach())
+
+    def layer_numbers(self, backbone: PeftModel) -> dict[str, int]:
+        """The number of every adapted layer, by its path."""
+        numbers = {id(layer): number for number, layer in enumerate(self._layers)}
+        return {path: numbers[id(layer)] for path, layer in backbone.named_modules() if id(layer) in numbers}
+
+    @contextmanager
+    def _again(self, activity: Activity) -> Iterator[None]:
+        self.use(activity)
+        yield
+
+    def _size(self, task: str) -> tuple[int, int]:
+        names = self.layout.uses[task]
+        if self.layout.fusion == "gated":
+            return len(self._layers), len(names)
+        return len(self._layers), sum(self.layout.adapters[name].r for name in names)
+
+    def _hold_constant_on_demand(self, backbone: PeftModel, adapter: str) -> None:
+        """Let an adapter's modules run on detached weights where the active task does not train them."""
+        for path, module in backbone.named_modules():
+            if path.endswith(f".{adapter}") and next(module.parameters(recurse=False), None) is not None:
+                module.register_forward_pre_hook(_detach_weights(lambda: adapter in self._active.constant))
+                module.register_forward_hook(_restore_weights, always_call=True)
+
+
+def _key(task: str) -> str:
+    """Of a task's weights: none of the attributes of torch's dictionaries, which a task's name may be."""
+    return PRIVATE_PREFIX + task
+
+
+def weights_of(name: str) -> str:
+    """The task of a parameter of a fusion, by its path."""
+    return name.rpartition(".")[2].removeprefix(PRIVATE_PREFIX)
+
+
+def _check_layers(layers: list[tuple[str, LoraLayer]], layout: AdapterLayout) -> None:
+    for path, layer in layers:
+        missing = [name for name in layout.adapters if name not in layer.lora_A]
+        if missing:
+            raise InputError(f"model.adapter.target_modules: {path} is not a linear layer; several adapters need one")
+    if any(settings.use_dora for settings in layout.adapters.values()):
+        raise InputError(
+            "model.adapter.use_dora: updates of DoRA do not add up; a strategy with several adapters needs LoRA"
+        )
+    if layout.fusion == "attention" and any(settings.ranks for settings in layout.adapters.values()):
+        raise ValueError("attention needs one rank an adapter")
+
+
+def _detach_weights(wanted: Callable[[], bool]) -> Callable[[nn.Module, Any], None]:
+    def hook(module: nn.Module, _: Any) -> None:
+        if wanted():
+            module.__dict__["_trained"] = dict(module._parameters)
+            for name, parameter in module.__dict__["_trained"].items():
+                module._parameters[name] = None if parameter is None else parameter.detach()
+
+    return hook
+
+
+def _restore_weights(module: nn.Module, *_: Any) -> None:
+    trained = module.__dict__.pop("_trained", None)
+    if trained is not None:
+        module._parameters.update(trained)
+
+
+def _gate(weight: Tensor) -> Tensor:
+    return 2 * weight.sigmoid()
+
+
+class _Gated:
+    """Adds an adapter's update times its gate; called by PEFT's LoRA layers."""
+
+    def __init__(self, fusion: AdapterFusion, number: int):
+        self.fusion, self.number = fusion, number
+
+    def forward(self, layer: Any, *, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
+        update = layer.lora_B[active_adapter](layer.lora_A[active_adapter](layer.lora_dropout[active_adapter](x)))
+        position = layer._active_adapter.index(active_adapter)
+        gate = _gate(self.fusion.active.weights[self.number][position]) * layer.scaling[active_adapter]
+        return result + (update * gate.to(update.dtype)).to(result.dtype)
+
+
+class _Attention:
+    """Adds the updates of all active adapters by attention, once, when the last of them is called."""
+
+    def __init__(self, fusion: AdapterFusion, number: int):
+        self.fusion, self.number = fusion, number
+
+    def forward(self, layer: Any, *, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
+        names = layer._active_adapter
+        if active_adapter != names[-1]:
+            return result
+        low = [layer.lora_A[name](layer.lora_dropout[name](x)) for name in names]
+        queries = self.fusion.active.weights[self.number].split([each.shape[-1] for each in low])
+        scores = [
+            each @ query.to(each.dtype) / math.sqrt(each.shape[-1]) for each, query in zip(low, queries, strict=True)
+        ]
+        weights = len(names) * torch.stack(scores, dim=-1).float().softmax(dim=-1)
+        for position, (name, each) in enumerate(zip(names, low, strict=True)):
+            update = layer.lora_B[name](each) * layer.scaling[name]
+            result = result + (update * weights[..., position, None].to(update.dtype)).to(result.dtype)
+        return result
