@@ -50,7 +50,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _recipe_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(
-        "--smoke-test", action="store_true", help="first train a copy for a few steps; stop where its loss does not fall"
+        "--smoke-test",
+        action="store_true",
+        help="first train a copy for a few steps; stop where its loss does not fall",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the newest complete checkpoint")
 
@@ -81,9 +83,13 @@ def _train(arguments: argparse.Namespace) -> int:
 def _tune_arguments(parser: argparse.ArgumentParser) -> None:
     _recipe_arguments(parser)
     parser.add_argument("--space", metavar="FILE", required=True, help="search space (JSON)")
-    parser.add_argument("--trials", metavar="N", type=int, default=20, help="trials, the same for every arm (default: 20)")
+    parser.add_argument(
+        "--trials", metavar="N", type=int, default=20, help="trials, the same for every arm (default: 20)"
+    )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the sampler (default: 0)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the trials (default: OUTPUT_DIR/tune.json)")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="where to write the trials (default: OUTPUT_DIR/tune.json)"
+    )
 
 
 def _tune(arguments: argparse.Namespace) -> int:
@@ -173,7 +179,9 @@ def _release_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="folder of a finished run")
     parser.add_argument("--repo", required=True, metavar="USER/NAME", help="repository on the Hub; made if need be")
     visibility = parser.add_mutually_exclusive_group()
-    visibility.add_argument("--private", action="store_true", default=None, help="default where a corpus is restricted")
+    visibility.add_argument(
+        "--private", action="store_true", default=None, help="default where a corpus is restricted"
+    )
     visibility.add_argument("--public", dest="private", action="store_false", default=None, help="default else")
     parser.add_argument("--revision", metavar="BRANCH", help="branch, made if need be (default: main)")
     parser.add_argument("--collection", metavar="TITLE", help="put it in a collection, made if need be")
@@ -185,7 +193,9 @@ def _card_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="T", help="this task alone, its adapter at the root (default: all tasks)")
     parser.add_argument("--base-model", metavar="ID", help="Hub id of a base model that the run had from a folder")
     parser.add_argument("--licence", metavar="ID", help="the Hub's name of a licence (default: that of the corpora)")
-    parser.add_argument("--verdicts", metavar="FILE", type=Path, help="statistics.json of a study, for its verdict table")
+    parser.add_argument(
+        "--verdicts", metavar="FILE", type=Path, help="statistics.json of a study, for its verdict table"
+    )
 
 
 def _release(arguments: argparse.Namespace) -> int:
@@ -263,7 +273,10 @@ def _api(arguments: argparse.Namespace) -> int:
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", type=Path, help="study file (JSON), or the folder of a study")
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="change a key of the study: seeds=[1,2], recipe.budget.epochs=2"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        help="change a key of the study: seeds=[1,2], recipe.budget.epochs=2",
     )
 
 
@@ -271,7 +284,9 @@ def _run_study_arguments(parser: argparse.ArgumentParser) -> None:
     _study_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their state, and stop")
     parser.add_argument("--print-commands", action="store_true", help="print a command for each run left, and stop")
-    parser.add_argument("--shard", metavar="I/N", help="run this part only; merge shards by copying their runs/ folders")
+    parser.add_argument(
+        "--shard", metavar="I/N", help="run this part only; merge shards by copying their runs/ folders"
+    )
     parser.add_argument(
         "--executor",
         choices=["local", "slurm", "submitit-local"],
@@ -330,7 +345,9 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _schema_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("of", nargs="?", choices=["recipe", "study"], default="recipe", help="of what (default: recipe)")
+    parser.add_argument(
+        "of", nargs="?", choices=["recipe", "study"], default="recipe", help="of what (default: recipe)"
+    )
 
 
 def _schema(arguments: argparse.Namespace) -> int:
@@ -348,7 +365,9 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     _study_arguments(parser)
-    parser.add_argument("--output", metavar="DIR", type=Path, help="where to write; default: report in the study's folder")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="where to write; default: report in the study's folder"
+    )
     parser.add_argument("--price-per-hour", metavar="X", type=float, help="of the machine, for the cost section")
 
 
@@ -367,7 +386,9 @@ def _contamination_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="texts the model cannot have seen: JSON Lines with `text`, or lines",
     )
-    parser.add_argument("--limit", metavar="N", type=int, default=200, help="texts of each task's split (default: 200)")
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=200, help="texts of each task's split (default: 200)"
+    )
     parser.add_argument("--permutations", metavar="N", type=int, default=19, help="of the ordering test (default: 19)")
     _json_argument(parser)
 
@@ -398,7 +419,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
     _run_arguments(parser)
-    parser.add_argument("--limit", metavar="N", type=int, default=1000, help="examples a task and split (default: 1000)")
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=1000, help="examples a task and split (default: 1000)"
+    )
     _json_argument(parser)
 
 
@@ -411,7 +434,11 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 def _errors_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="folders of finished runs: seeds of one strategy, or of several"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=Path,
+        help="folders of finished runs: seeds of one strategy, or of several",
     )
     _json_argument(parser)
 

@@ -1,4 +1,4 @@
-"""`accelerate launch launch/train.py RECIPE [key=value …] [--dry-run] [--smoke-test] [--resume]`: the verb `train` of `hf-crosstask`."""
+"""The verb `train` of `hf-crosstask` for `accelerate launch`: RECIPE [key=value …] [--dry-run] [--smoke-test] [--resume]."""
 
 from __future__ import annotations
 

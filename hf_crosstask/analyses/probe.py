@@ -55,7 +55,12 @@ def probe(
     found = []
     for targets in (np.asarray(labels), np.random.default_rng(seed).permutation(np.asarray(labels))):
         classifier = LogisticRegressionCV(
-            Cs=(0.01, 0.1, 1.0), cv=3, max_iter=500, scoring="balanced_accuracy", l1_ratios=(0.0,), use_legacy_attributes=False
+            Cs=(0.01, 0.1, 1.0),
+            cv=3,
+            max_iter=500,
+            scoring="balanced_accuracy",
+            l1_ratios=(0.0,),
+            use_legacy_attributes=False,
         )
         fitted = make_pipeline(StandardScaler(), classifier).fit(train, targets)
         found.append(float(f1_score(np.asarray(gold), fitted.predict(test), average="macro", zero_division=0)))

@@ -76,9 +76,7 @@ def build_model(
     quantized_on = precision.device if precision.quantization == "nf4" else None
     language_model = None
     if any(card.formulation != "head" for card in cards):
-        language_model = load_language_model(
-            source, config, dtype, trains=lora is None, quantized_on=quantized_on
-        )
+        language_model = load_language_model(source, config, dtype, trains=lora is None, quantized_on=quantized_on)
     # PEFT puts the adapter's layers into the body in place: the language model around it has them too.
     if language_model is not None:
         backbone = language_model.base_model

@@ -273,7 +273,8 @@ class MultiTaskModel(nn.Module):
         else:
             (language_model,) = self._language_model
             (self.backbone if language_model is None else language_model).load_state_dict(
-                _weights_in(folder / "model"), strict=False  # tied weights are saved once
+                _weights_in(folder / "model"),
+                strict=False,  # tied weights are saved once
             )
         if self.fusion is not None and len(self.fusion.weights):
             self.fusion.load_state_dict(_weights_in(folder / "adapters"))

@@ -191,7 +191,7 @@ class Strategy(Section):
         if self.freeze and (self.ewc or self.rehearsal):
             text = "keeps earlier tasks exactly as they were: leave ewc and rehearsal out, which have nothing to do"
             problems.append((["freeze"], text))
-        if self.surgery is not None and self.surgery.method != "none" and layout in SINGLE_TASK + ("S4", "A2"):
+        if self.surgery is not None and self.surgery.method != "none" and layout in (*SINGLE_TASK, "S4", "A2"):
             problems.append((["surgery"], f"{self.name} has no step in which tasks share parameters"))
         if problems:
             refuse(problems)
@@ -289,7 +289,8 @@ class Release(Section):
     """What happens to a finished run: it is pushed to the Hub (`hf-crosstask train`, after the result is written)."""
 
     repo: str = Field(
-        pattern=r"^[\w.-]+(/[\w.-]+)?$", description="user/name on the Hub (or name, of who is logged in); made if need be"
+        pattern=r"^[\w.-]+(/[\w.-]+)?$",
+        description="user/name on the Hub (or name, of who is logged in); made if need be",
     )
     private: Flag | None = Field(
         default=None,
@@ -422,7 +423,9 @@ class Recipe(Section):
             if several or strategy.name == "S5":
                 raise ValueError(f"{strategy.name} needs an adapter, but model.adapter is null")
         elif several and model.adapter.use_dora:
-            raise ValueError(f"{strategy.name} adds adapters up, which DoRA's are not made for: model.adapter.use_dora")
+            raise ValueError(
+                f"{strategy.name} adds adapters up, which DoRA's are not made for: model.adapter.use_dora"
+            )
         elif strategy.layout in EQUAL and model.adapter.train_embeddings:
             raise ValueError(
                 f"{strategy.name} compares adapters of equal size; leave model.adapter.train_embeddings false"

@@ -212,7 +212,10 @@ def build_trainer(
         eval_dataset={task: prepared.encoded[task][split].dataset for task, split in splits.items()} or None,
         processing_class=prepared.tokenizer,
         compute_metrics=(
-            {task: _metrics(prepared.scorer(task, splits[task]), splits[task]) for task in _scored_in_training(prepared)}
+            {
+                task: _metrics(prepared.scorer(task, splits[task]), splits[task])
+                for task in _scored_in_training(prepared)
+            }
             if splits
             else None
         ),
