@@ -1,4 +1,4 @@
-"""The verb `train` of `hf-crosstask` for `accelerate launch`: RECIPE [key=value …] [--dry-run] [--smoke-test] [--resume]."""
+"""The verb `train` of `hf-crosstask`, for `accelerate launch`: RECIPE [key=value …] [--dry-run] [--resume] …"""
 
 from __future__ import annotations
 
