@@ -73,6 +73,7 @@ def check_folder(run_dir: Path, result: RunResult) -> None:
         "checkpoint",
         "heads",
         "plan.json",
+        "plan.npz",
         "predictions",
         "recipe.json",
         "result.json",

@@ -13,8 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests
 
+from released_tasks import TASKS
+
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-TASKS = ("synthetic_ner", "synthetic_relation", "synthetic_classification")
 _SIZES = {"train": 60, "validation": 12, "test": 30}
 _SMALL = [
     f"tasks={json.dumps([{'name': task, 'options': _SIZES} for task in TASKS])}",

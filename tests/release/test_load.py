@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TASKS
 from huggingface_hub import HfApi
 from local_hub import TOKEN
+from released_tasks import TASKS
 
 from hf_crosstask import load_released
 from hf_crosstask.errors import InputError

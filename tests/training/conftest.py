@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,6 @@ from hf_crosstask.training.token_budget import TokenBudgetTrainer
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
 VOCABULARY, HIDDEN = 50, 16
-
-# Every `train` collects garbage; the libraries' own hundreds of thousands of objects need not be looked through each time.
-gc.freeze()
 
 
 @pytest.fixture(autouse=True)

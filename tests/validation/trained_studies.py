@@ -359,7 +359,9 @@ def plot(outcomes: Sequence[Outcome], file: Path) -> None:
         )
     left.errorbar(doses, shares, yerr=[lows, highs], fmt="o-", color="#0072B2", capsize=3)
     left.axhline(0.05, linestyle="--", linewidth=0.8, color="black")
-    left.set(xlabel="share of words in common", ylabel='studies called "transfer"', ylim=(-0.03, 1.08))
+    left.set(
+        xlabel="share of words in common", ylabel='studies called "transfer"', xlim=(-0.08, 1.15), ylim=(-0.03, 1.08)
+    )
     right.axhline(0, linestyle="--", linewidth=0.8, color="black")
     right.set(xlabel="share of words in common", ylabel="S2 - S1 at equal tokens (F1 points)")
     right.legend(frameon=False)
