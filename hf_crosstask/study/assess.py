@@ -231,7 +231,7 @@ class _Reader:
                 problems.append(f"{cell.label}: {error}")
                 continue
             stated = result.tasks[task].metrics.values[run.metric_name].value
-            if not math.isclose(abs(run.value), abs(stated), rel_tol=1e-9, abs_tol=1e-12):
+            if not math.isclose(abs(run.value), abs(stated), rel_tol=1e-6, abs_tol=1e-9):
                 problems.append(
                     f"{cell.label}: its result states {run.metric_name} {stated:.6f}, its predictions give {run.value:.6f}"
                 )

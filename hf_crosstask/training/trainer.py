@@ -26,7 +26,7 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_crosstask.encoding.collator import MultiTaskCollator
 from hf_crosstask.errors import CheckpointError, InputError, LedgerMismatchError, PlanError, unknown_name
-from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.models.multitask import MultiTaskModel, size
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.ledger import TokenLedger
 from hf_crosstask.planning.plan import TrainingPlan, plan
@@ -358,7 +358,7 @@ class MultiTaskTrainer(StrategyTrainer):
         """Weights a token passes through, and how many of them train."""
         embeddings = {id(module.weight) for module in self.model.modules() if isinstance(module, nn.Embedding)}
         weights = [parameter for parameter in self.model.parameters() if id(parameter) not in embeddings]
-        return sum(p.numel() for p in weights), sum(p.numel() for p in weights if p.requires_grad)
+        return sum(size(p) for p in weights), sum(size(p) for p in weights if p.requires_grad)
 
     # ---- Logging ----
 
