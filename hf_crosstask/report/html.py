@@ -15,7 +15,7 @@ _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff; margin: 0; }
-main { max-width: 66rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main { max-width: 80rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.25rem; margin: 2.75rem 0 .75rem; padding-top: .75rem;
 border-top: 1px solid #d0d0d0; }
 nav { font-size: .9rem; margin: 1.25rem 0; } nav a { margin-right: 1rem; white-space: nowrap; }
@@ -24,11 +24,13 @@ p.lead { font-size: 1.05rem; } p.note { color: #555; font-size: .85rem; margin-t
 .scroll { overflow-x: auto; margin: 1.1rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .3rem .65rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e4e4e4; }
+th, td { padding: .3rem .65rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e4e4e4;
+white-space: nowrap; }
 thead th { border-bottom: 2px solid #555; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 tbody tr:hover { background: #f5f8fb; }
-figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; }
+figure { margin: 1.5rem 0; } figure img { max-width: min(100%, 56rem); height: auto; }
+p { max-width: 66rem; }
 figcaption { color: #333; font-size: .88rem; max-width: 50rem; }
 @media print { nav { display: none; } h2 { break-after: avoid; } figure, table { break-inside: avoid; }
 .scroll { overflow: visible; } }
