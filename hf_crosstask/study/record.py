@@ -46,10 +46,10 @@ class TaskVerdict(_Model):
     """The verdict on one task; `hf_crosstask.study.verdict` defines the categories.
 
     `p_*` are two-sided. `claim` is what the verdict may be called: `confirmatory` needs enough seeds besides the
-    declaration. `descriptive`: the test set is too small to test. `gain`: what of a gain over single-task training is
-    shown; exposure counts only where it is not lost again to negative transfer. `detectable`: the true difference that so
-    many seeds and documents find with 80 % power. `permutation` is about the trained models at hand, `over_seeds` about
-    seeds alone.
+    declaration. `descriptive`: the test set is too small to test. `at_floor`: neither the multi-task arm nor the primary
+    control is better than the trivial predictor, so that they cannot be called equivalent. `detectable`: the true
+    difference that so many seeds and documents find with 80 % power. `permutation` is about the trained models at hand,
+    `over_seeds` about seeds alone.
     """
 
     task: str
@@ -59,6 +59,7 @@ class TaskVerdict(_Model):
     claim: Literal["confirmatory", "exploratory", "none"]
     confirmatory: bool
     descriptive: bool
+    at_floor: bool = False
     gain: Gain
     seeds: list[int]
     examples: int

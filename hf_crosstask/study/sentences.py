@@ -38,7 +38,12 @@ def of_task(verdict: TaskVerdict, settings: VerdictSettings, family: int) -> str
         "matched to it",
         "equivalent": f": equivalent within the declared margin of {amount(settings.margin or 0.0, verdict.metric)} "
         f"(TOST, {p_value(verdict.equivalence.p_adjusted) if verdict.equivalence else ''})",
-        "undecided": f": undecided ({tested}); neither a difference nor equivalence is shown",
+        "undecided": f": undecided ({tested}); "
+        + (
+            "neither is better than the trivial predictor, so there is nothing to compare"
+            if verdict.at_floor
+            else "neither a difference nor equivalence is shown"
+        ),
     }[verdict.category]
     failed = [each.arm for each in verdict.controls if not each.survived]
     if verdict.category == "undecided" and failed and verdict.transfer.low > 0 and failed != [control]:

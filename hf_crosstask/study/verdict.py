@@ -8,7 +8,8 @@ For each task, with "single at equal tokens" the primary control:
 - **negative transfer**: it is worse than the primary control.
 - **equivalent**: the difference from the primary control is shown to lie within the declared margin (TOST). It comes
   first: a difference told apart from 0 but smaller than what was declared to matter is no transfer to report.
-- **undecided**: none of these. It never means "no difference".
+- **undecided**: none of these. It never means "no difference". Two arms that are no better than the trivial predictor
+  are not equivalent: neither has learned anything to compare.
 - **no verdict**: the comparison cannot be trusted (tokens, leaks, data, missing runs), with the reasons.
 
 Holm corrects transfer, equivalence and exposure over the tasks declared confirmatory. A task without a verdict stays
@@ -75,6 +76,15 @@ class _Measured:
         if self.estimates is None or self.estimates[1] is None:
             return 1.0
         return min(1.0, 2 * self.estimates[1].p_greater())
+
+    @property
+    def at_floor(self) -> bool:
+        """Neither arm has learned more than the trivial predictor knows: that they agree says nothing."""
+        trivial = self.evidence.trivial
+        if trivial is None or not self.controls or self.evidence.multi[0].metric_name in LOWER_IS_BETTER:
+            return False
+        arms = (self.evidence.multi[0].arm, self.controls[0].arm)
+        return all(self.scores[arm].mean <= trivial for arm in arms)
 
     def descriptive(self, settings: VerdictSettings) -> bool:
         """The test set is too small for any test."""
@@ -182,7 +192,7 @@ def _arm_score(runs: Sequence[ScoredRun]) -> ArmScore:
 
 
 def _equivalence_p(measured: _Measured, settings: VerdictSettings) -> float:
-    if measured.estimates is None or settings.margin is None:
+    if measured.estimates is None or settings.margin is None or measured.at_floor:
         return 1.0
     return equivalence_p(measured.estimates[0], settings.margin)
 
@@ -199,7 +209,7 @@ def _judge(
     descriptive = not measured.reasons and measured.descriptive(settings)
     testable = measured.estimates is not None and not descriptive and len(measured.seeds) > 1
     same = None
-    if measured.estimates is not None and settings.margin is not None and testable:
+    if measured.estimates is not None and settings.margin is not None and testable and not measured.at_floor:
         same = equivalence(measured.estimates[0], settings.margin, alpha=settings.alpha, p_adjusted=p_equal)
     p = min(measured.p_transfer, measured.p_negative) if p_adjusted is None else p_adjusted
     category: Category = "undecided"
@@ -224,6 +234,7 @@ def _judge(
         claim="none" if not testable else "confirmatory" if evidence.confirmatory and enough else "exploratory",
         confirmatory=evidence.confirmatory,
         descriptive=descriptive,
+        at_floor=measured.at_floor,
         gain=_gain(category == "transfer", exposed),
         seeds=measured.seeds,
         examples=measured.examples,

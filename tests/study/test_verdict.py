@@ -46,6 +46,14 @@ def test_arms_that_agree_are_equivalent_only_where_a_margin_was_declared():
     assert any("no smallest effect of interest" in warning for warning in without.warnings)
 
 
+def test_arms_that_learned_nothing_are_not_equivalent():
+    same = evidence(matched=0.6, multi=0.6)
+    verdict = task_verdict(replace(same, trivial=0.9), SETTINGS)
+    assert (verdict.category, verdict.at_floor, verdict.equivalence) == ("undecided", True, None)
+    assert "neither is better than the trivial predictor" in verdict.sentence
+    assert task_verdict(replace(same, trivial=0.3), SETTINGS).category == "equivalent"
+
+
 def test_a_real_difference_smaller_than_the_declared_margin_is_equivalent():
     verdict = task_verdict(evidence(matched=0.6, multi=0.63), VerdictSettings(replicates=500, margin=0.2))
     assert verdict.p_transfer < 0.05
