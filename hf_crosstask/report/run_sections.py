@@ -52,11 +52,10 @@ def leakage_section(data: ReportData) -> Section:
     for _, audit in audits:
         for pair in audit.get("leaks", []):
             evaluation = f"{pair['evaluation_task']}/{pair['evaluation_split']}"
-            leak = pair["leak"]
+            leak, within = pair["leak"], pair["train_task"] == pair["evaluation_task"]
+            policy = audit["within_task"] if within else audit["policy"]
             counts = [leak["evaluation_examples"], leak["evaluation_documents"], leak["train_examples"]]
-            rows.setdefault(
-                (pair["train_task"], evaluation), [pair["train_task"], evaluation, *counts, audit["policy"]]
-            )
+            rows.setdefault((pair["train_task"], evaluation), [pair["train_task"], evaluation, *counts, policy])
     policies = sorted({audit["policy"] for _, audit in audits})
     summary = [f"{len(audits)} of {len(data.runs)} runs were audited; policy: {', '.join(policies)}."]
     if not rows:

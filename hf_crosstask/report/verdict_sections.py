@@ -201,7 +201,7 @@ def _effects(verdict: StudyVerdict, head: str, number: int) -> Table:
                 cells.p_value(effects.p),
                 cells.p_value(effects.sign_flip_p),
                 cells.p_value(task.permutation.p if task.permutation else None),
-                cells.p_value(equal.p_adjusted) if equal else "no margin declared",
+                cells.p_value(equal.p_adjusted) if equal else _not_tested(task, verdict),
                 task.detectable,
             ]
         )
@@ -214,6 +214,13 @@ def _effects(verdict: StudyVerdict, head: str, number: int) -> Table:
         note="d_z, g, t and sign-flip are over seeds with the test set fixed; pooled d ignores the pairing. The "
         "permutation is about the trained models at hand. Detectable: the true difference found with 80 % power.",
     )
+
+
+def _not_tested(task: TaskVerdict, verdict: StudyVerdict) -> str:
+    """Why equivalence was not tested."""
+    if verdict.settings.margin is None:
+        return "no margin declared"
+    return "nothing learned" if task.at_floor else "not tested"
 
 
 def _forest(verdict: StudyVerdict, head: str, number: int) -> FigureData:

@@ -37,6 +37,7 @@ def _result(arm: str, seed: int, tasks: tuple[str, ...]) -> RunResult:
     }
     leak = {"evaluation_examples": 3, "evaluation_documents": 2, "train_examples": 4, "train_documents": 2}
     pair = {"train_task": "first", "evaluation_task": "a_b", "evaluation_split": "test", "leak": leak}
+    within = pair | {"evaluation_task": "first"}
     return RunResult.model_validate(
         {
             "experiment_id": "x",
@@ -53,7 +54,7 @@ def _result(arm: str, seed: int, tasks: tuple[str, ...]) -> RunResult:
                 "stopped": None,
             },
             "environment": {"versions": {"torch": "2.13.0"}, "hardware": "cpu", "processes": 1, "git_commit": None},
-            "audit": {"policy": "purge", "leaks": [pair]} if len(tasks) > 1 else None,
+            "audit": {"policy": "purge", "within_task": "allow", "leaks": [pair, within]} if len(tasks) > 1 else None,
             "gradient_conflicts": [{"tasks": ["first", "a_b"], "steps": 5, "mean": -0.2, "min": -0.5, "negative": 0.8}]
             if len(tasks) > 1
             else [],
@@ -129,6 +130,11 @@ def test_the_numbers_are_those_of_the_verdict(data: ReportData, folder: Path) ->
     assert {(row["reference counted"], row["control counted"], row["holds"]) for row in parity} == {
         ("1000", "990", "True")
     }
+    leakage = list(csv.DictReader((folder / "tables" / "leakage.csv").open(encoding="utf-8")))
+    assert [(row["evaluates on"], row["policy"]) for row in leakage] == [
+        ("a_b/test", "purge"),
+        ("first/test", "allow"),
+    ]
     everything = list(csv.DictReader((folder / "all_results.csv").open(encoding="utf-8")))
     assert len(everything) == 2 * 2 + 2
     assert everything[0]["value"] == "0.6"
