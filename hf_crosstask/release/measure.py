@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from hf_crosstask.encoding.collator import MultiTaskCollator, pad_token_id
+from hf_crosstask.encoding.collator import MultiTaskCollator
 from hf_crosstask.encoding.encode import EncodedTask
-from hf_crosstask.encoding.prompts import PromptFormat, answer_room
+from hf_crosstask.encoding.prompts import answer_room
 from hf_crosstask.evaluation.predictions import Predictions
 from hf_crosstask.evaluation.result import MetricValue
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.release.finished import FinishedRun
+from hf_crosstask.run.generating import answer_batches, greedy_answers
 from hf_crosstask.tasks.load import TaskData
 from hf_crosstask.training.evaluation_batches import EvalBatches, assemble
-from hf_crosstask.training.feed import token_batches
 from hf_crosstask.training.rows import token_lengths
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ def outputs(
     return list(result)
 
 
-@torch.no_grad()
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -103,32 +102,10 @@ def generate(
     limit: int,
 ) -> list[str]:
     """Greedy answers to prompts, in length-sorted batches of `limit` padded tokens, padded on the left."""
-    padding, stop = pad_token_id(tokenizer), PromptFormat.of(tokenizer).stop
-    ends = sorted({stop, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
-    greedy = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        temperature=1.0,
-        top_k=50,
-        top_p=1.0,
-        use_cache=True,
-        eos_token_id=ends,
-        pad_token_id=padding,
-    )
     answers = [""] * len(prompts)
-    for rows in token_batches(np.array([len(prompt) + max_new_tokens for prompt in prompts]), limit):
-        longest = max(len(prompts[row]) for row in rows)
-        input_ids = torch.full((len(rows), longest), padding, device=model.device)
-        mask = torch.zeros_like(input_ids)
-        for number, row in enumerate(rows):
-            start = longest - len(prompts[row])
-            input_ids[number, start:] = torch.tensor(prompts[row], device=model.device)
-            mask[number, start:] = 1
-        generated = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=greedy)
-        for row, ids in zip(rows, generated[:, longest:].tolist(), strict=True):
-            end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-            answers[int(row)] = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+    for rows in answer_batches(prompts, max_new_tokens, limit):
+        batch = [prompts[row] for row in rows]
+        texts = greedy_answers(model, tokenizer, batch, max_new_tokens=max_new_tokens, device=model.device)
+        for row, text in zip(rows, texts, strict=True):
+            answers[row] = text
     return answers

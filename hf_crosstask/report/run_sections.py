@@ -117,7 +117,7 @@ def conflict_section(data: ReportData) -> Section:
     for run in data.runs:
         pairs = [
             (*pair["tasks"], pair["mean"], pair["negative"], pair["steps"])
-            for pair in getattr(run.result, "gradient_conflicts", None) or ()
+            for pair in run.result.gradient_conflicts or ()
         ]
         if not pairs or any(figure.name == f"conflicts_{_stem(run.arm)}" for figure in figures):
             continue

@@ -6,6 +6,7 @@ evaluation would cost more than training. Where no task has a metric, the best c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from hf_crosstask.training.feed import token_batches
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def is_generative(prepared: Prepared, task: str) -> bool:
@@ -62,7 +63,6 @@ def generate_answers(trainer: MultiTaskTrainer, prepared: Prepared, split: str) 
     return answers
 
 
-@torch.no_grad()
 def _generate(
     trainer: MultiTaskTrainer,
     task: str,
@@ -72,11 +72,43 @@ def _generate(
     max_new_tokens: int,
     limit: int,
 ) -> list[str]:
-    """Greedy answers; each process takes every n-th length-sorted batch, padded on the left."""
+    """Greedy answers; each process takes every n-th length-sorted batch."""
     model = trainer.model
     assert isinstance(model, MultiTaskModel)
     model.eval()
     model.activate(task)
+    mine: list[tuple[int, str]] = []
+    for rows in answer_batches(prompts, max_new_tokens, limit)[trainer.args.process_index :: trainer.args.world_size]:
+        with trainer.compute_loss_context_manager():
+            texts = greedy_answers(
+                model.language_model,
+                tokenizer,
+                [prompts[row] for row in rows],
+                max_new_tokens=max_new_tokens,
+                device=trainer.args.device,
+            )
+        mine += zip(rows, texts, strict=True)
+    if trainer.args.world_size > 1:
+        mine = gather_object(mine)
+    return [text for _, text in sorted(mine)]
+
+
+def answer_batches(prompts: Sequence[Sequence[int]], max_new_tokens: int, limit: int) -> list[list[int]]:
+    """Rows of prompts in length-sorted batches of `limit` padded tokens, the answers' room included."""
+    lengths = np.array([len(prompt) + max_new_tokens for prompt in prompts])
+    return [rows.tolist() for rows in token_batches(lengths, limit)]
+
+
+@torch.no_grad()
+def greedy_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    device: torch.device,
+) -> list[str]:
+    """The answers to one batch of prompts, padded on the left; nothing is sampled."""
     padding, stop = pad_token_id(tokenizer), PromptFormat.of(tokenizer).stop
     ends = sorted({stop, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
     # Nothing is left to the model's own generation settings (sampling, penalties), which would replace None.
@@ -93,24 +125,17 @@ def _generate(
         eos_token_id=ends,
         pad_token_id=padding,
     )
-    batches = token_batches(np.array([len(prompt) + max_new_tokens for prompt in prompts]), limit)
-    mine: list[tuple[int, str]] = []
-    for rows in batches[trainer.args.process_index :: trainer.args.world_size]:
-        longest = max(len(prompts[row]) for row in rows)
-        input_ids = torch.full((len(rows), longest), padding)
-        mask = torch.zeros_like(input_ids)
-        for number, row in enumerate(rows):
-            input_ids[number, longest - len(prompts[row]) :] = torch.tensor(prompts[row])
-            mask[number, longest - len(prompts[row]) :] = 1
-        with trainer.compute_loss_context_manager():
-            generated = model.language_model.generate(
-                input_ids=input_ids.to(trainer.args.device),
-                attention_mask=mask.to(trainer.args.device),
-                generation_config=greedy,
-            )
-        for row, ids in zip(rows, generated[:, longest:].tolist(), strict=True):
-            end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-            mine.append((int(row), tokenizer.decode(ids[:end], skip_special_tokens=True).strip()))
-    if trainer.args.world_size > 1:
-        mine = gather_object(mine)
-    return [text for _, text in sorted(mine)]
+    longest = max(map(len, prompts))
+    input_ids = torch.full((len(prompts), longest), padding)
+    mask = torch.zeros_like(input_ids)
+    for number, prompt in enumerate(prompts):
+        input_ids[number, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[number, longest - len(prompt) :] = 1
+    generated = model.generate(
+        input_ids=input_ids.to(device), attention_mask=mask.to(device), generation_config=greedy
+    )
+    answers = []
+    for ids in generated[:, longest:].tolist():
+        end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        answers.append(tokenizer.decode(ids[:end], skip_special_tokens=True).strip())
+    return answers
