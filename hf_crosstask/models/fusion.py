@@ -68,12 +68,12 @@ class AdapterFusion(nn.Module):
         several = [task for task, names in layout.uses.items() if len(names) > 1]
         if several:
             _check_layers(layers, layout)
+            joined = {adapter for task in several for adapter in layout.uses[task]}
+            for number, layer in enumerate(self._layers):
+                layer.lora_variant.update(dict.fromkeys(joined, _FUSIONS[layout.fusion](self, number)))
         if layout.fusion != "sum":
             for task in several:
                 self.weights[_key(task)] = nn.Parameter(torch.zeros(self._size(task)))
-            for number, layer in enumerate(self._layers):
-                weigh = _Gated(self, number) if layout.fusion == "gated" else _Attention(self, number)
-                layer.lora_variant.update(dict.fromkeys({a for task in several for a in layout.uses[task]}, weigh))
         for adapter in {adapter for _, adapter in layout.untrained}:
             self._hold_constant_on_demand(backbone, adapter)
 
@@ -127,9 +127,9 @@ class AdapterFusion(nn.Module):
         return len(self._layers), sum(self.layout.adapters[name].r for name in names)
 
     def _hold_constant_on_demand(self, backbone: PeftModel, adapter: str) -> None:
-        """Let an adapter's modules run on detached weights where the active task does not train them."""
+        """Let what an adapter trains beside LoRA run on detached weights where the active task does not train it."""
         for path, module in backbone.named_modules():
-            if path.endswith(f".{adapter}") and next(module.parameters(recurse=False), None) is not None:
+            if path.endswith(f".modules_to_save.{adapter}"):
                 module.register_forward_pre_hook(_detach_weights(lambda: adapter in self._active.constant))
                 module.register_forward_hook(_restore_weights, always_call=True)
 
@@ -153,6 +153,8 @@ def _check_layers(layers: list[tuple[str, LoraLayer]], layout: AdapterLayout) ->
         raise InputError(
             "model.adapter.use_dora: updates of DoRA do not add up; a strategy with several adapters needs LoRA"
         )
+    if len({settings.dropout for settings in layout.adapters.values()}) > 1:
+        raise ValueError("adapters that are added up have one dropout")
     if layout.fusion == "attention" and any(settings.ranks for settings in layout.adapters.values()):
         raise ValueError("attention needs one rank an adapter")
 
@@ -177,21 +179,12 @@ def _gate(weight: Tensor) -> Tensor:
     return 2 * weight.sigmoid()
 
 
-class _Gated:
-    """Adds an adapter's update times its gate; called by PEFT's LoRA layers."""
+class _Joint:
+    """Adds the updates of all active adapters at once, when PEFT's LoRA layer calls the last of them.
 
-    def __init__(self, fusion: AdapterFusion, number: int):
-        self.fusion, self.number = fusion, number
-
-    def forward(self, layer: Any, *, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        update = layer.lora_B[active_adapter](layer.lora_A[active_adapter](layer.lora_dropout[active_adapter](x)))
-        position = layer._active_adapter.index(active_adapter)
-        gate = _gate(self.fusion.active.weights[self.number][position]) * layer.scaling[active_adapter]
-        return result + (update * gate.to(update.dtype)).to(result.dtype)
-
-
-class _Attention:
-    """Adds the updates of all active adapters by attention, once, when the last of them is called."""
+    They pass one dropout, one product down and one up, as one adapter does whose rank is the sum of theirs: with LoRA what
+    costs time and memory is the passes over the layer's input, not the rank.
+    """
 
     def __init__(self, fusion: AdapterFusion, number: int):
         self.fusion, self.number = fusion, number
@@ -200,13 +193,77 @@ class _Attention:
         names = layer._active_adapter
         if active_adapter != names[-1]:
             return result
-        low = [layer.lora_A[name](layer.lora_dropout[name](x)) for name in names]
-        queries = self.fusion.active.weights[self.number].split([each.shape[-1] for each in low])
+        constant = self.fusion.active.constant
+        down = [_weight(layer.lora_A[name], name in constant) for name in names]
+        up = [_weight(layer.lora_B[name], name in constant) * layer.scaling[name] for name in names]
+        low = _dropped_down(x, torch.cat(down), layer.lora_dropout[names[0]])
+        low, up = self.weigh(low, up)
+        return result + nn.functional.linear(low, torch.cat(up, dim=1)).to(result.dtype)
+
+    def weigh(self, low: Tensor, up: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Weigh the adapters: what all went down to [..., ranks], or what brings each up [out, rank]."""
+        return low, up
+
+
+class _Gated(_Joint):
+    """Weighs every adapter with its gate."""
+
+    def weigh(self, low: Tensor, up: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        gates = _gate(self.fusion.active.weights[self.number])
+        return low, [gate * each for gate, each in zip(gates, up, strict=True)]
+
+
+class _Attention(_Joint):
+    """Weighs the adapters by attention to what went down, token by token."""
+
+    def weigh(self, low: Tensor, up: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        ranks = [each.shape[1] for each in up]
+        parts, queries = low.split(ranks, dim=-1), self.fusion.active.weights[self.number].split(ranks)
         scores = [
-            each @ query.to(each.dtype) / math.sqrt(each.shape[-1]) for each, query in zip(low, queries, strict=True)
+            part @ query.to(part.dtype) / math.sqrt(rank)
+            for part, query, rank in zip(parts, queries, ranks, strict=True)
         ]
-        weights = len(names) * torch.stack(scores, dim=-1).float().softmax(dim=-1)
-        for position, (name, each) in enumerate(zip(names, low, strict=True)):
-            update = layer.lora_B[name](each) * layer.scaling[name]
-            result = result + (update * weights[..., position, None].to(update.dtype)).to(result.dtype)
-        return result
+        weights = len(ranks) * torch.stack(scores, dim=-1).float().softmax(dim=-1).to(low.dtype)
+        weighed = [part * weights[..., number, None] for number, part in enumerate(parts)]
+        return torch.cat(weighed, dim=-1), up
+
+
+class _DroppedDown(torch.autograd.Function):
+    """`linear(dropout(x), down)` that keeps x, which layers share, and not what dropout left of it, which none shares."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, down: Tensor, p: float) -> Tensor:
+        dropped, kept = torch.native_dropout(x, p, True)
+        ctx.save_for_backward(x, down, kept)
+        ctx.scale = 1 / (1 - p)
+        return nn.functional.linear(dropped, down)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, down, kept = ctx.saved_tensors
+        of_x = of_down = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ down).mul_(kept).mul_(ctx.scale)
+        if ctx.needs_input_grad[1]:
+            of_down = gradient.flatten(0, -2).mT @ (x * kept).mul_(ctx.scale).flatten(0, -2)
+        return of_x, of_down, None
+
+
+def _dropped_down(x: Tensor, down: Tensor, dropout: nn.Module) -> Tensor:
+    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    if p == 0:
+        return nn.functional.linear(x, down)
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, down = x.to(dtype), down.to(dtype)
+    result: Tensor = _DroppedDown.apply(x, down, p)
+    return result
+
+
+def _weight(projection: nn.Module, constant: bool) -> Tensor:
+    weight = projection.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach() if constant else weight
+
+
+_FUSIONS: dict[str, type[_Joint]] = {"sum": _Joint, "gated": _Gated, "attention": _Attention}

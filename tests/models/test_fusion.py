@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,12 +14,13 @@ from peft import (
 from transformers import AutoModel
 
 from hf_crosstask.errors import InputError
-from hf_crosstask.models.adapter_layout import only_private, shared_and_private
+from hf_crosstask.models.adapter_layout import one_shared, only_private, shared_and_private
 from hf_crosstask.models.adapters import LoraSettings
 from hf_crosstask.models.export import export_task_adapter
-from hf_crosstask.models.fusion import Activity
+from hf_crosstask.models.fusion import Activity, _dropped_down
 from hf_crosstask.models.precision import Precision
 from hf_crosstask.models.quantization import compute_exactly_on_cpu, nf4
+from hf_crosstask.models.task_adapter import task_adapter
 from hf_crosstask.tasks.card import TaskCard
 
 TASKS = ("drugs", "answer", "treats")
@@ -136,6 +138,48 @@ def test_tasks_outside_use_the_shared_adapter_as_a_constant(make, batch, fusion)
         assert torch.equal(whole.eval()(task="answer", **batch).logits, outside.eval()(task="answer", **batch).logits)
     assert any(".shared." in name for name in gradients(outside, "drugs", batch))
     assert outside.users("backbone.x.lora_A.shared.weight") == ("drugs", "treats")
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("frozen", ["neither", "x", "down"])
+def test_dropout_and_product_in_one_have_the_gradients_of_both(autocast, frozen):
+    found = []
+    for one in (True, False):
+        torch.manual_seed(0)
+        x, down = torch.randn(2, 5, 8, requires_grad=frozen != "x"), torch.randn(3, 8, requires_grad=frozen != "down")
+        dropout, weights = torch.nn.Dropout(0.4), torch.randn(2, 5, 3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            low = _dropped_down(x, down, dropout) if one else torch.nn.functional.linear(dropout(x), down)
+        (low.float() * weights).sum().backward()
+        found.append((low, x.grad, down.grad))
+    assert found[0][0].dtype == (torch.bfloat16 if autocast else torch.float32)
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=2e-2 if autocast else 1e-6, atol=5e-2 if autocast else 1e-6)
+    dropout.eval()
+    assert torch.equal(_dropped_down(x, down, dropout), torch.nn.functional.linear(x, down))
+
+
+def test_several_adapters_are_one_of_the_sum_of_their_ranks(make, build, batch):
+    """With dropout: the same mask falls on all of them, as on PEFT's one adapter of the joint rank."""
+    model = make(shared=replace(SHARED, dropout=0.3), private=replace(PRIVATE, dropout=0.3))
+    joint = build("bert", lora=one_shared(TASKS, replace(SHARED, r=6, alpha=6, dropout=0.3)), head_dropout=0.0)
+    state, _ = task_adapter(model, "answer")
+    own = dict(joint.named_parameters())
+    with torch.no_grad():
+        for path, value in state.items():
+            own[f"backbone.{path.removesuffix('.weight')}.shared.weight"].copy_(value)
+        for name, value in model.heads["answer"].named_parameters():
+            own[f"heads.answer.{name}"].copy_(value)
+    losses = []
+    for each in (model, joint):
+        torch.manual_seed(0)
+        each.zero_grad()
+        each.train()(task="answer", labels=torch.ones(3, dtype=torch.long), **batch).loss.backward()
+        losses.append({name: p.grad for name, p in each.heads["answer"].named_parameters()})
+    for name, gradient in losses[0].items():
+        torch.testing.assert_close(gradient, losses[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_trained_embeddings_are_shared_and_constant_outside(make, batch):
