@@ -2,7 +2,7 @@
 
     python tests/end_to_end/strategies.py [--only s3a_sum,a4] [--families bert,phi3,gemma2]
 
-prints one line a cell and fails where an interrupted run differs from an undisturbed one, or plain PEFT gives other
+(S3b: `hierarchical_runs.py`) prints one line a cell and fails where an interrupted run differs from an undisturbed one, or plain PEFT gives other
 outputs than the run's model (1e-5).
 """
 
@@ -19,11 +19,18 @@ from pathlib import Path
 
 from launching import RECIPES, SMALL, console_script, differences, kill_all, run, start
 
+ONE_TASK = '[{"name": "synthetic_ner", "options": {"train": 120, "validation": 24, "test": 40}}]'
 #: What each strategy adds to the Phi-3 recipe.
 STRATEGIES = {
+    "s1": ["strategy=s1", f"tasks={ONE_TASK}"],
+    "s2": ["strategy=s2"],
+    "s2_pcgrad": ["strategy=s2_pcgrad"],
     "s3a_sum": ['strategy={"name": "S3a"}'],
     "s3a_gated": ['strategy={"name": "S3a", "fusion": "gated"}'],
     "s3a_attention": ['strategy={"name": "S3a", "fusion": "attention"}'],
+    "s4": ["strategy=s4"],
+    "s4_freeze": ['strategy={"name": "S4", "order": "largest_first", "freeze": true}'],
+    "s4_ewc": ['strategy={"name": "S4", "order": "largest_first", "ewc": 1.0, "rehearsal": 0.2}'],
     "a1": ["strategy=a1"],
     "a2": ["strategy=a2"],
     "a3": ["strategy=a3"],
@@ -42,7 +49,7 @@ STEPS = [
 
 def arguments(strategy: str, family: str) -> list[str]:
     """Of a run of a strategy on a family's tiny twin."""
-    return [f"model.name_or_path=tiny:{family}", *STRATEGIES[strategy], *STEPS]
+    return [f"model.name_or_path=tiny:{family}", *STEPS, *STRATEGIES[strategy]]
 
 
 def killed_and_resumed(folder: Path, strategy: str, family: str) -> tuple[Path, int]:
