@@ -233,19 +233,17 @@ class _DroppedDown(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, down: Tensor, p: float) -> Tensor:
-        dropped, kept = torch.native_dropout(x, p, True)
+        kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - p)
         ctx.save_for_backward(x, down, kept)
         ctx.scale = 1 / (1 - p)
-        return nn.functional.linear(dropped, down)
+        return nn.functional.linear(x * kept, down) * ctx.scale  # where the scale has least to multiply
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, down, kept = ctx.saved_tensors
-        of_x = of_down = None
-        if ctx.needs_input_grad[0]:
-            of_x = (gradient @ down).mul_(kept).mul_(ctx.scale)
-        if ctx.needs_input_grad[1]:
-            of_down = gradient.flatten(0, -2).mT @ (x * kept).mul_(ctx.scale).flatten(0, -2)
+        gradient = gradient * ctx.scale
+        of_x = (gradient @ down).mul_(kept) if ctx.needs_input_grad[0] else None
+        of_down = gradient.flatten(0, -2).mT @ (x * kept).flatten(0, -2) if ctx.needs_input_grad[1] else None
         return of_x, of_down, None
 
 
