@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,17 @@ class Workload:
     def steps(self) -> int:
         """Steps of one turn, where a step is `tokens_per_step` tokens."""
         return max(1, round(self.turn_tokens / self.tokens_per_step))
+
+    @cached_property
+    def per_token(self) -> frozenset[str]:
+        """The tasks that have a label a token."""
+        first = {task: dataset[:8] for task, dataset in self.datasets.items()}
+        return frozenset(
+            task
+            for task, rows in first.items()
+            if isinstance(rows["labels"][0], list)
+            and all(len(a) == len(b) for a, b in zip(rows["labels"], rows["input_ids"], strict=True))
+        )
 
     def common_arguments(self) -> dict[str, Any]:
         """The arguments of every trainer."""
@@ -152,7 +164,7 @@ def _peer(work: Workload, seed: int, rows: Sequence[_Row], lengths: Ints, order:
             for batch in [*chosen[:WARM_UP], *chosen]
             for task, row in (rows[number] for number in batch)
         ],
-        data_collator=MixedCollator(work.collate),
+        data_collator=MixedCollator(work.collate, work.per_token),
     )
     turn = _measured(trainer, work.model, steps=steps)
     turn.padded_share_of_pass = 1 - lengths[batches].sum() / (PEER_ROWS * longest.sum())
@@ -220,23 +232,23 @@ def equal_length_batches(work: Workload, seed: int) -> list[tuple[str, dict[str,
         lengths = made.lengths[task][numbers]
         for group in token_batches(lengths, work.micro_batch_tokens):
             chosen = [numbers[index] for index in group]
-            batches.append((task, _equal_length_batch(work.datasets[task][chosen], round(lengths[group].mean()))))
+            batches.append((task, _equal_length_batch(work, task, chosen, round(lengths[group].mean()))))
     order = np.random.default_rng(seed).permutation(len(batches))
     return [batches[index] for index in order]
 
 
-def _equal_length_batch(encoded: Mapping[str, Any], length: int) -> dict[str, torch.Tensor]:
+def _equal_length_batch(work: Workload, task: str, rows: Sequence[int], length: int) -> dict[str, torch.Tensor]:
     """Rows as tensors, every row cut to `length` or continued from its own start."""
-    batch = {}
+    encoded, batch = work.datasets[task][rows], {}
     for name in ("input_ids", "attention_mask", "token_type_ids", "labels", "entity_positions"):
         if name not in encoded:
             continue
         values = encoded[name]
         if name == "entity_positions":
             values = np.minimum(values, length - 1)
-        elif isinstance(values[0], list):
+        elif name != "labels" or task in work.per_token:
             values = [np.resize(value, length) for value in values]
-        batch[name] = torch.as_tensor(np.asarray(values, np.int64))
+        batch[name] = torch.as_tensor(np.asarray(values))
     return batch
 
 

@@ -7,7 +7,7 @@ rows. That is what is here: no task waits for another, and nothing is computed t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, float32, nn, tensor
@@ -49,10 +49,15 @@ class MixedBatchModel(nn.Module):
 
 
 class MixedCollator:
-    """Rows of several tasks, each with its `task`, to a batch of `MixedBatchModel`; padded to the longest row."""
+    """Rows of several tasks, each with its `task`, to a batch of `MixedBatchModel`; padded to the longest row.
 
-    def __init__(self, collate: MultiTaskCollator):
-        self.collate = collate
+    Args:
+        collate: pads rows of one task.
+        per_token: the tasks that have a label a token.
+    """
+
+    def __init__(self, collate: MultiTaskCollator, per_token: Collection[str]):
+        self.collate, self.per_token = collate, per_token
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = self.collate([{name: row[name] for name in _INPUTS if name in row} for row in rows])
@@ -60,15 +65,17 @@ class MixedCollator:
         batch["targets"] = {}
         for task in dict.fromkeys(row["task"] for row in rows):
             numbers = [number for number, row in enumerate(rows) if row["task"] == task]
-            target = {"rows": tensor(numbers), "labels": self._labels([rows[number] for number in numbers], width)}
+            target = {
+                "rows": tensor(numbers),
+                "labels": self._labels(task, [rows[number] for number in numbers], width),
+            }
             if "entity_positions" in rows[numbers[0]]:
                 target["entity_positions"] = tensor([rows[number]["entity_positions"] for number in numbers])
             batch["targets"][task] = target
         return batch
 
-    @staticmethod
-    def _labels(rows: Sequence[Mapping[str, Any]], width: int) -> Tensor:
+    def _labels(self, task: str, rows: Sequence[Mapping[str, Any]], width: int) -> Tensor:
         labels = [row["labels"] for row in rows]
-        if isinstance(labels[0], list):
+        if task in self.per_token:
             labels = [each + [-100] * (width - len(each)) for each in labels]
         return tensor(labels)

@@ -106,8 +106,8 @@ class RealMixture:
         return replace(self, datasets=datasets)
 
 
-def load_real_mixture(data_dir: Path) -> RealMixture:
-    """Read and encode the recipe's training splits.
+def load_real_mixture(data_dir: Path, file: Path = RECIPE, max_length: int | None = None) -> RealMixture:
+    """Read and encode the training splits of a recipe's tasks.
 
     Raises:
         Absent: the corpora or the encoder are not on this machine.
@@ -119,7 +119,8 @@ def load_real_mixture(data_dir: Path) -> RealMixture:
     from hf_crosstask.recipe.load import load_recipe
     from hf_crosstask.tasks.load import load_task
 
-    recipe = load_recipe(RECIPE, [f"model.name_or_path={encoder_folder()}", f"data_dir={data_dir}"])
+    longest = [f"model.max_length={max_length}"] if max_length else []
+    recipe = load_recipe(file, [f"model.name_or_path={encoder_folder()}", f"data_dir={data_dir}", *longest])
     source = Source(recipe.model.name_or_path)
     config, tokenizer = load_config(source), load_tokenizer(source)
     data = {spec.name: load_task(spec, data_dir=data_dir) for spec in recipe.tasks}

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/training_throughput.py --data-dir ../shared/data          # LoRA, as recipes/blurb_s2.json
     python tests/benchmarks/training_throughput.py --data-dir ../shared/data --full   # everything trains
+    python tests/benchmarks/training_throughput.py --recipe recipes/blurb_all_s2.json --max-length 512   # eight tasks
 
-Forward (non-padding) tokens per second of BC2GM + ChemProt + PubMedQA on the MiniLM encoder, CPU, fp32. The arms (see
-`arms.py`) take turns in one process.
+Forward (non-padding) tokens per second of BC2GM + ChemProt + PubMedQA (or another recipe's tasks) on the MiniLM encoder,
+CPU, fp32. The arms (see `arms.py`) take turns in one process.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import os
 import sys
 import tempfile
 from datetime import date
+from pathlib import Path
 
 import torch
 from arms import TARGETS, Workload, take_turns
 from datasets import disable_progress_bars
 from meter import columns, markdown
-from mixture import add_data_dir, load_real_mixture
+from mixture import RECIPE, add_data_dir, load_real_mixture
 
 from hf_crosstask.encoding.collator import MultiTaskCollator
 from hf_crosstask.evaluation.environment import hardware
@@ -29,6 +31,8 @@ from hf_crosstask.planning.mixing import Mixing
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_dir(parser)
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="whose tasks (default: %(default)s)")
+    parser.add_argument("--max-length", type=int, help="of inputs, in tokens (default: the recipe's)")
     parser.add_argument("--full", action="store_true", help="train the whole encoder, not a LoRA adapter")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--examples", type=int, help="keep a random part of the mixture (default: all of it)")
@@ -41,7 +45,7 @@ def main() -> int:
     parser.add_argument("--arms", nargs="*", choices=list(TARGETS), default=list(TARGETS), help="besides ours")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    mixture = load_real_mixture(options.data_dir)
+    mixture = load_real_mixture(options.data_dir, options.recipe, options.max_length)
     disable_progress_bars()
     if options.examples:
         mixture = mixture.part(options.examples, seed=0)
@@ -60,7 +64,8 @@ def main() -> int:
         turns = take_turns(work, ["ours", *options.arms], options.rounds)
     mixing = options.sampling + (f" {options.temperature:g}" if options.sampling == "temperature" else "")
     print(
-        f"{'full fine-tuning' if options.full else 'LoRA'}, {mixing} mixing, {options.examples or 'all'} examples, "
+        f"{options.recipe.stem}, {'full fine-tuning' if options.full else 'LoRA'}, {mixing} mixing, "
+        f"{options.examples or 'all'} examples, "
         f"{work.tokens_per_step} tokens a step, {work.micro_batch_tokens} a micro-batch, {options.turn_tokens} a turn; "
         f"{hardware()}, {options.threads} threads, load {os.getloadavg()[0]:.1f}; {date.today()}\n"
     )
