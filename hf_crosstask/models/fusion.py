@@ -228,23 +228,37 @@ class _Attention(_Joint):
         return torch.cat(weighed, dim=-1), up
 
 
+#: Dropout keeps an element with a probability that is a multiple of 1 / 2^16: one random number serves four elements.
+_DRAWS = 2**16
+
+
 class _DroppedDown(torch.autograd.Function):
-    """`linear(dropout(x), down)` that keeps x, which layers share, and not what dropout left of it, which none shares."""
+    """`linear(dropout(x), down)` that keeps x, which layers share, and not what dropout left of it, which none shares.
+
+    On a CPU dropout costs a LoRA layer as much as its products do, most of it for random numbers and for masks that are
+    no floats; hence `_kept`, and the conversions.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, down: Tensor, p: float) -> Tensor:
-        kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - p)
+    def forward(ctx: Any, x: Tensor, down: Tensor, share: int) -> Tensor:
+        kept = _kept(x, share)
         ctx.save_for_backward(x, down, kept)
-        ctx.scale = 1 / (1 - p)
-        return nn.functional.linear(x * kept, down) * ctx.scale  # where the scale has least to multiply
+        ctx.scale = _DRAWS / share
+        return nn.functional.linear(kept.to(x.dtype).mul_(x), down) * ctx.scale  # where it has least to multiply
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, down, kept = ctx.saved_tensors
-        gradient = gradient * ctx.scale
+        gradient, kept = gradient * ctx.scale, kept.to(x.dtype)
         of_x = (gradient @ down).mul_(kept) if ctx.needs_input_grad[0] else None
-        of_down = gradient.flatten(0, -2).mT @ (x * kept).flatten(0, -2) if ctx.needs_input_grad[1] else None
+        of_down = gradient.flatten(0, -2).mT @ kept.mul_(x).flatten(0, -2) if ctx.needs_input_grad[1] else None
         return of_x, of_down, None
+
+
+def _kept(x: Tensor, share: int) -> Tensor:
+    """Which elements of x dropout keeps: `share` of `_DRAWS`."""
+    numbers = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    return (numbers.view(torch.int16)[: x.numel()] < share - _DRAWS // 2).view(x.shape)
 
 
 def _dropped_down(x: Tensor, down: Tensor, dropout: nn.Module) -> Tensor:
@@ -254,7 +268,8 @@ def _dropped_down(x: Tensor, down: Tensor, dropout: nn.Module) -> Tensor:
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, down = x.to(dtype), down.to(dtype)
-    result: Tensor = _DroppedDown.apply(x, down, p)
+    share = min(max(round((1 - p) * _DRAWS), 1), _DRAWS - 1)
+    result: Tensor = _DroppedDown.apply(x, down, share)
     return result
 
 
