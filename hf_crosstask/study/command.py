@@ -141,13 +141,14 @@ def validate_study(path: Path, overrides: tuple[str, ...] = ()) -> int:
 
 
 def _executor(request: Request, study: Study, store: Store) -> Any:
-    from hf_crosstask.study.executors import LocalExecutor, SubmititExecutor, cuda_devices
+    from hf_crosstask.study.executors import LocalExecutor, cuda_devices
+    from hf_crosstask.study.slurm import SubmititExecutor
 
     execution = study.execution
     if request.executor == "local":
         return LocalExecutor(execution.workers, execution.threads, cuda_devices())
     parameters: Mapping[str, Any] = {"cpus_per_task": execution.threads, "timeout_min": 24 * 60, **execution.slurm}
-    cluster = None if request.executor == "slurm" else "local"
+    cluster = "slurm" if request.executor == "slurm" else "local"
     return SubmititExecutor(store.output_dir / "submitit", execution.workers, cluster, parameters)
 
 

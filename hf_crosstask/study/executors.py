@@ -1,4 +1,4 @@
-"""Where runs run: processes of this machine, or SLURM jobs through `submitit`.
+"""Where runs run: what starts them, and processes of this machine (`slurm` has the jobs of a cluster).
 
 Each run holds a file lock while it lives, whoever started it: a runner that is killed and started again waits for the
 run its predecessor left behind instead of training it twice.
@@ -14,9 +14,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from hf_crosstask.errors import InputError
+#: Exit codes of a run: stopped early on purpose, with a checkpoint; another process is at it.
+STOPPED, BUSY = 3, 75
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,20 @@ class Task:
     log: Path
     lock: Path
 
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return self.log.stem
+
 
 class Job(Protocol):
-    """A run that was started."""
+    """A run that was started.
+
+    Attributes:
+        reason: why it ended, where its exit code does not say so; else empty.
+    """
+
+    reason: str
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -76,6 +88,7 @@ class LocalJob:
     process: subprocess.Popen[bytes]
     device: str | None
     free: list[str] = field(repr=False)
+    reason: str = ""
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -135,80 +148,6 @@ class LocalExecutor:
         finally:
             os.close(lock)
         return LocalJob(process, device, self._free)
-
-
-def run_locked(task: Task) -> int:
-    """Run a task to its end, inside a SLURM job. Exit code 75 (try again) where another process is at it."""
-    import time
-
-    lock = take_lock(task.lock)
-    if lock is None:
-        time.sleep(5)
-        return 75
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(task.log, "ab") as log:
-        process = subprocess.Popen(
-            task.command,
-            env={**os.environ, **task.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock],
-        )
-        return process.wait()
-
-
-@dataclass
-class SubmittedJob:
-    """A job of a scheduler."""
-
-    job: Any
-
-    def poll(self) -> int | None:
-        """Its exit code, 1 where the scheduler lost it; None while it waits or runs."""
-        if not self.job.done():
-            return None
-        error = self.job.exception()
-        return 1 if error is not None else int(self.job.result())
-
-    def stop(self) -> None:
-        """Cancel it."""
-        self.job.cancel()
-
-
-class SubmititExecutor:
-    """Jobs through `submitit` (extra `slurm`).
-
-    Args:
-        folder: where submitit keeps its files.
-        workers: jobs in the queue at a time; None: 64.
-        cluster: `slurm`, `local` (processes of this machine, for trying out) or None: SLURM where there is one.
-        parameters: of `submitit.AutoExecutor.update_parameters`, such as `timeout_min`, `slurm_partition`.
-
-    Raises:
-        InputError: submitit is not installed, or refuses a parameter.
-    """
-
-    def __init__(self, folder: Path, workers: int | None, cluster: str | None, parameters: Mapping[str, Any]):
-        try:
-            import submitit
-        except ModuleNotFoundError:
-            raise InputError("--executor slurm needs submitit: pip install 'hf_crosstask[slurm]'") from None
-        self._slots = workers or 64
-        try:
-            self._executor = submitit.AutoExecutor(folder=str(folder), cluster=cluster)
-            self._executor.update_parameters(**parameters)
-        except (NameError, ValueError, RuntimeError) as error:
-            raise InputError(f"execution.slurm: {error}") from None
-
-    @property
-    def slots(self) -> int:
-        """Jobs at a time."""
-        return self._slots
-
-    def start(self, task: Task) -> Job | None:
-        """Submit a job; it takes the lock on its own machine."""
-        return SubmittedJob(self._executor.submit(run_locked, task))
 
 
 def cuda_devices() -> list[str]:

@@ -17,14 +17,12 @@ from types import FrameType
 
 from hf_crosstask.atomic import write_json
 from hf_crosstask.errors import InputError, Interrupted
-from hf_crosstask.study.executors import Executor, Job, Task
+from hf_crosstask.study.executors import BUSY, STOPPED, Executor, Job, Task
 from hf_crosstask.study.expand import PlannedRun
 from hf_crosstask.study.schema import Execution
 from hf_crosstask.study.store import Store, clear_finished
 
 _POLL_SECONDS = 0.2
-#: Exit codes of a run: stopped early on purpose; the lock was taken.
-_STOPPED, _BUSY = 3, 75
 #: What a first guess takes a run for, in seconds, before any has been seen.
 _GUESS = 60.0
 
@@ -208,14 +206,15 @@ class Runner:
                 continue
             del self._running[id]
             run, seconds = by_id[id], time.monotonic() - started
-            if code == _BUSY:
+            if code == BUSY:
                 waiting[id] = run
             elif code == 0:
                 self._finish(run, seconds)
-            elif code == _STOPPED:
-                self._fail(run, "stopped early (time limit); run the study again to continue it")
+            elif code == STOPPED:
+                why = self._last_line(run).removeprefix("stopped: ").partition(";")[0]
+                self._fail(run, f"stopped early ({why}); run the study again to continue it")
             else:
-                self._fail(run, f"exit code {code}: {self._last_line(run)}")
+                self._fail(run, f"{job.reason or f'exit code {code}'}: {self._last_line(run)}")
 
     def _finish(self, run: PlannedRun, seconds: float) -> None:
         result, problems = self.store.state(run)
@@ -249,9 +248,11 @@ class Runner:
 
     def _last_line(self, run: PlannedRun) -> str:
         log = self.store.output_dir / "logs" / f"{run.id}.log"
+        if not log.exists():  # a job that was cancelled before it began
+            return "it did not start"
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("error: ")]
-        return f"{(errors or lines or ['no output'])[-1]} (see {log})"
+        told = [line for line in lines if line.startswith(("error: ", "stopped: "))]
+        return f"{(told or lines or ['no output'])[-1]} (see {log})"
 
     def _note_seconds(self, run: PlannedRun, seconds: float) -> None:
         self._seconds.setdefault(run.cells[0].arm, []).append(seconds)

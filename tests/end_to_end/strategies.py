@@ -2,8 +2,8 @@
 
     python tests/end_to_end/strategies.py [--only s3a_sum,a4] [--families bert,phi3,gemma2]
 
-(S3b: `hierarchical_runs.py`) prints one line a cell and fails where an interrupted run differs from an undisturbed one, or plain PEFT gives other
-outputs than the run's model (1e-5).
+prints one line a cell and fails where an interrupted run differs from an undisturbed one, or plain PEFT gives other
+outputs than the run's model (1e-5). S3b has a script of its own, `hierarchical_runs.py`.
 """
 
 from __future__ import annotations

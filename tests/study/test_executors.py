@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hf_crosstask.errors import InputError
-from hf_crosstask.study.executors import Executor, LocalExecutor, SubmititExecutor, Task, take_lock
+from hf_crosstask.study.executors import Executor, LocalExecutor, Task, take_lock
+from hf_crosstask.study.slurm import SubmititExecutor
 
 
 def task(folder: Path, name: str, code: str) -> Task:
@@ -59,3 +60,13 @@ def test_submitit_runs_them_too(tmp_path):
     assert (tmp_path / "red.log").read_text().startswith("red")
     with pytest.raises(InputError, match=r"execution.slurm: .*partitio"):
         SubmititExecutor(tmp_path / "submitit", 2, "local", {"partitio": "long"})
+
+
+def test_without_slurm_it_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"--executor slurm: .*srun.*--print-commands"):
+        SubmititExecutor(tmp_path / "submitit", 2, "slurm", {})
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"execution.slurm: .*timeout_min"):
+        SubmititExecutor(tmp_path / "submitit", 2, "local", {"timeout_min": "an hour"})

@@ -137,6 +137,31 @@ def test_a_run_that_another_process_has_is_waited_for(study, tmp_path, made):
     assert run.id not in logs(tmp_path)
 
 
+def test_a_job_that_never_began_is_named_and_the_others_go_on(study, tmp_path, made, capsys):
+    loaded, store = open_study(study())
+    lost = next(run for run in store.runs if run.reference is None and run.recipe.strategy.name == "S1")
+
+    class Cancelled:
+        """What a job is that was cancelled in the queue."""
+
+        reason = "SLURM job 7 ended as CANCELLED"
+
+        def poll(self) -> int:
+            return 1
+
+        def stop(self) -> None:
+            raise AssertionError
+
+    class Cancels(LocalExecutor):
+        def start(self, task: Task) -> Any:
+            return Cancelled() if task.name == lost.id else super().start(task)
+
+    outcome = Runner(store, Cancels(2, 1, []), loaded.execution).run(list(store.runs))
+    assert outcome.failed == {lost.id: "SLURM job 7 ended as CANCELLED: it did not start"}
+    assert len(outcome.done) == 9
+    assert f"{lost.label}: FAILED: SLURM job 7 ended as CANCELLED" in capsys.readouterr().out
+
+
 def test_the_runner_stops_on_sigterm(study, tmp_path, monkeypatch):
     loaded, store = open_study(study())
 

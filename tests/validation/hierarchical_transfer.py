@@ -4,8 +4,8 @@
 
 Three worlds over the same texts: in `dependent` the relation's label follows from the hidden grades of its two entities
 (and the cue), and NER teaches the grades, also of the third of the words that the relation task's training data lacks. In
-`independent` the label follows from the cue alone (on two fifths of the tokens: it is soon learned). In `unshared` it depends
-on the grades, but NER's words are others: there is nothing to transfer, and what S3b gains is its architecture's.
+`independent` the label follows from the cue alone (on two fifths of the tokens: it is soon learned). In `unshared` it
+depends on the grades, but NER's words are others: nothing is to be transferred, and S3b's gain is its architecture's.
 
 In each world S2 and S3b (attention, without gradient surgery, so that only the
 architecture differs) train on the same two tasks, the same tokens and the same seeds. S2's adapter has the rank at which
