@@ -89,7 +89,7 @@ def contamination(
     rows: list[list[Cell]] = []
     orders: list[list[Cell]] = []
     summary = [f"Base model {recipe.model.name_or_path}, {split} splits, at most {limit} texts each."]
-    for task, data in prepared.data.items():
+    for task, data in prepared.scored.items():
         examples = data.splits[split].select(range(min(limit, len(data.splits[split]))))
         texts = examples["text"][:]
         test = ordering_test(model, tokenizer, texts, max_length=length, permutations=permutations)

@@ -103,7 +103,7 @@ def probe_run(run: Path, *, limit: int) -> Analysis:
     before = AutoModel.from_pretrained(loaded.result.model["loaded_from"], revision=recipe.model.revision)
     rows: list[list[Cell]] = []
     figures = []
-    for spec in recipe.tasks:
+    for spec in (each for each in recipe.tasks if each.name not in recipe.text_tasks):
         data = load_task(spec, data_dir=data_dir)
         if data.card.type not in PROBED or "test" not in data.splits:
             continue

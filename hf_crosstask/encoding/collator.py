@@ -33,7 +33,7 @@ class MultiTaskCollator:
 
     Takes the columns a model reads and leaves all others (`example_index`, `word_index`, …) alone. Makes `input_ids`,
     `attention_mask`, and where the rows have them `token_type_ids`, `completion_mask`, `entity_positions` ([rows, 2]),
-    `word_positions` ([rows, words], padded with 0) and `labels`: [rows]; [rows, length] where there is one a token,
+    `word_positions` ([rows, words], padded with 0) and `labels`: [rows]; as `input_ids` where there is one a token,
     [rows, sequences] where there is one a sequence, [rows, labels] for several labels a row, and
     [rows, words, reach] beside `word_positions`; padded with -100. Integers become int64, floats float32.
 
@@ -111,6 +111,9 @@ class MultiTaskCollator:
     ) -> NDArray[Any]:
         if "word_positions" in rows[0]:
             return _by_word("labels", rows, IGNORED)
+        if nested and _is_list_of_lists(rows[0]["labels"]):  # one a token of each sequence
+            sequences = [{"labels": values} for row in rows for values in row["labels"]]
+            return self._by_row("labels", self._pad("labels", sequences, lengths, real), counts)
         labels = np.asarray(rows[0]["labels"])
         if labels.ndim == 0 or (labels.dtype.kind == "f" and not nested):
             return _stack("labels", rows)
@@ -122,6 +125,11 @@ class MultiTaskCollator:
         padded = np.full(present.shape, IGNORED, dtype=np.float32 if labels.dtype.kind == "f" else np.int64)
         padded[present] = np.concatenate([row["labels"] for row in rows])
         return padded
+
+
+def _is_list_of_lists(labels: Any) -> bool:
+    """Whether a row's labels are lists themselves; they may differ in length, which numpy has no array for."""
+    return not isinstance(labels, (int, float)) and getattr(labels, "ndim", 1) > 0 and np.ndim(labels[0]) > 0
 
 
 def _by_word(name: str, rows: Sequence[Mapping[str, Any]], padding: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 
 from hf_crosstask.atomic import file_sha256, json_fingerprint, write_json
 from hf_crosstask.errors import InputError
+from hf_crosstask.evaluation.energy import watt_hours
 from hf_crosstask.tasks.schema import TaskType
 
 SCHEMA_VERSION = 1
@@ -67,16 +68,49 @@ class TaskTokenCounts(TokenCounts):
     unique: NonNegativeInt
 
 
+class TaskFlops(_Model):
+    """Floating-point operations of a task, forward and backward, and the rates they come from: of a token, of a pair of
+    tokens of a sequence, of a sequence, and of a position that predicts a token, of which there were `positions`."""
+
+    planned: NonNegativeInt
+    counted: NonNegativeInt
+    token: NonNegativeInt
+    pair: NonNegativeInt
+    sequence: NonNegativeInt
+    answer: NonNegativeInt
+    positions: NonNegativeInt
+
+
+class FlopCounts(_Model):
+    """Floating-point operations of training (`models.flops`): of the plan, and of the steps of it that were taken;
+    `largest_example` is what one example costs at most."""
+
+    planned: NonNegativeInt
+    counted: NonNegativeInt
+    largest_example: NonNegativeInt
+    tasks: dict[str, TaskFlops]
+
+
+class ParameterMatch(_Model):
+    """Trainable parameters made equal (heads included): those of the whole run, or those that the task uses."""
+
+    matched: Literal["total", "active"]
+    target: NonNegativeInt
+    reached: NonNegativeInt
+
+
 class MatchResult(_Model):
     """The budget this run was matched to.
 
-    `difference` is what was counted minus `target`, in the unit of `mode` (tokens for `total_tokens`).
+    `difference` is what was counted minus `target`, in the unit of `mode` (tokens for `total_tokens`). Where parameters
+    were matched as well, `parameters` says how well.
     """
 
     mode: str
     reference: str
     target: int
     difference: int
+    parameters: ParameterMatch | None = None
 
 
 class MetricValue(_Model):
@@ -117,19 +151,50 @@ class TaskResult(_Model):
     data_fingerprint: str | None = None
 
 
+class TextTaskResult(_Model):
+    """A task that was trained on its text alone (a placebo): no labels, so no scores.
+
+    Fields as of `TaskResult`; `loss` is per predicted token, and `supervised` tokens are those that were predicted.
+    """
+
+    type: TaskType
+    examples: dict[Literal["train", "validation", "test"], NonNegativeInt]
+    tokens: TaskTokenCounts
+    epochs: NonNegativeFloat
+    loss: float | None = None
+    encoding: dict[str, dict[str, int]] = Field(default_factory=dict)
+    data_fingerprint: str | None = None
+
+
 class ParameterCounts(_Model):
-    """Parameters of the model; `per_adapter` maps an adapter's name to its size, `fusion` are gates or attention."""
+    """Parameters of the model; `per_adapter` maps an adapter's name to its size, `fusion` are gates or attention, `active`
+    maps a task to the trainable parameters that it uses, its head included."""
 
     total: NonNegativeInt
     trainable: NonNegativeInt
     heads: NonNegativeInt
     per_adapter: dict[str, NonNegativeInt]
     fusion: NonNegativeInt = 0
+    active: dict[str, NonNegativeInt] = Field(default_factory=dict)
+
+
+class EnergyUse(_Model):
+    """Joules that the first machine used in training (all its processes, all sessions of a resumed run), by part: `cpu`,
+    `gpu`; null where they could not be read, for the reason that `missing` gives. See `hf_crosstask.evaluation.energy`."""
+
+    joules: dict[str, NonNegativeFloat | None]
+    missing: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def watt_hours(self) -> float | None:
+        """Of all parts that could be read; None where none could."""
+        return watt_hours(self.joules)
 
 
 class TrainResult(_Model):
     """How training went. `loss` is null where it is not a finite number, `stopped` null where the plan was completed,
-    else the reason (`time_limit`, `sigterm`, `early_stopping`, …); a peak of 0 bytes means it was not measured."""
+    else the reason (`time_limit`, `sigterm`, `early_stopping`, …); a peak of 0 bytes means it was not measured, and so
+    does an `energy` of null (a result of an earlier version)."""
 
     steps: NonNegativeInt
     runtime_s: NonNegativeFloat
@@ -137,6 +202,7 @@ class TrainResult(_Model):
     tokens_per_s: NonNegativeFloat
     peak_memory_bytes: NonNegativeInt
     stopped: str | None
+    energy: EnergyUse | None = None
 
 
 class Environment(_Model):
@@ -176,7 +242,10 @@ class RunResult(_Model):
     found (null: the recipe gives it). `validation` holds each task's values on its validation split at the end, where the
     recipe asks for them; `threads` the CPU threads, on which sums depend (null: on an accelerator). `files` maps files of
     the run folder to the SHA-256 of their bytes, and `checksum` is that of the rest of this record. `gradient_conflicts`
-    has a row for every pair of tasks under gradient surgery, `stages` the scores of a sequential run."""
+    has a row for every pair of tasks under gradient surgery, `stages` the scores of a sequential run. `flops` is null where
+    the operations of the backbone cannot be counted, `validation_looks` how often training scored the validation split.
+    `text_tasks` were trained on their text alone (placebos): they have tokens and a loss (per predicted token), no labels
+    and no scores."""
 
     schema_version: Literal[1] = 1
     experiment_id: str
@@ -198,8 +267,16 @@ class RunResult(_Model):
     threads: int | None = None
     gradient_conflicts: list[dict[str, Any]] | None = None
     stages: StagesResult | None = None
+    text_tasks: dict[str, TextTaskResult] = Field(default_factory=dict)
+    flops: FlopCounts | None = None
+    validation_looks: NonNegativeInt | None = None
     files: dict[str, str] = Field(default_factory=dict)
     checksum: str | None = None
+
+    @property
+    def trained(self) -> dict[str, TaskResult | TextTaskResult]:
+        """Everything that was trained, with scores or without."""
+        return {**self.tasks, **self.text_tasks}
 
 
 def tampered(folder: str | Path) -> list[str]:
@@ -227,7 +304,7 @@ def inconsistencies(result: RunResult) -> list[tuple[str, str]]:
     problems = []
     for kind in ("planned", "counted"):
         total = getattr(result.tokens, kind)
-        parts = sum(getattr(task.tokens, kind) for task in result.tasks.values())
+        parts = sum(getattr(task.tokens, kind) for task in result.trained.values())
         if total != parts:
             problems.append((f"tokens.{kind}", f"is {total}, but the tasks sum to {parts}"))
     for name, task in result.tasks.items():

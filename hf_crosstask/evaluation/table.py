@@ -21,7 +21,7 @@ def closing_table(result: RunResult) -> Table:
     """A rich table with one row a task (its primary metric) and a line of totals; ASCII characters only.
 
     A score that does not exceed its majority baseline is marked with `!`. Intervals are those of the result (95 %
-    bootstrap); `n/a` stands where none could be estimated.
+    bootstrap); `n/a` stands where none could be estimated. Tasks that were trained on their text alone have no score.
     """
     title = f"{result.experiment_id}: {result.strategy}, seed {result.seed}"
     table = Table(title=Text(_ascii(title)), title_justify="left", box=ASCII2)
@@ -29,7 +29,7 @@ def closing_table(result: RunResult) -> Table:
     table.add_column("metric", overflow="fold")
     for heading in (Text("score [95% CI]"), "majority", "tokens", "epochs"):
         table.add_column(heading, justify="right", overflow="fold")
-    last = list(result.tasks)[-1:]
+    last = list(result.trained)[-1:]
     for name, task in result.tasks.items():
         metrics = task.metrics
         score = metrics.values[metrics.primary]
@@ -42,6 +42,16 @@ def closing_table(result: RunResult) -> Table:
             f"{task.epochs:.2f}",
             end_section=[name] == last,
         )
+    for name, text in result.text_tasks.items():
+        row = (
+            Text(_ascii(name)),
+            Text("trained on text only"),
+            "",
+            "",
+            f"{text.tokens.counted:,}",
+            f"{text.epochs:.2f}",
+        )
+        table.add_row(*row, end_section=[name] == last)
     table.add_row("total", "", "", "", f"{result.tokens.counted:,}", "")
     if any(task.metrics.values[task.metrics.primary].value <= task.metrics.majority for task in result.tasks.values()):
         table.caption = "! does not exceed the majority baseline"

@@ -9,6 +9,8 @@ The reference is one shared adapter of the recipe's rank (A1). `total` makes all
 | A2 | the budget over the tasks (`total`), or all of it (`active`); uneven over layers where it is no whole number | |
 | A3, A4 | half of that, rounded down, at least 1 | what is left, uneven over layers where it is no whole number |
 
+`adapter_with` gives any adapter a number of parameters, for single-task controls of multi-task runs.
+
 An uneven rank is the next lower one, plus one on some layers, evenly spread (PEFT's `rank_pattern`); `alpha_pattern` keeps
 every layer's scaling at the recipe's. Nothing here needs weights: sizes come from the configuration, on the meta device.
 """
@@ -202,6 +204,35 @@ def _nearest_subset(sizes: Mapping[str, int], wanted: float) -> list[str]:
 def _evenly(paths: Sequence[str], count: int) -> list[str]:
     """`count` of the paths, evenly spread."""
     return [paths[(2 * number + 1) * len(paths) // (2 * count)] for number in range(count)]
+
+
+def adapter_with(config: PretrainedConfig, lora: LoraSettings, wanted: int) -> tuple[LoraSettings, int]:
+    """The adapter with the number of trainable parameters nearest to `wanted`, and that number.
+
+    Ranks are as even over layers as can be, and the scaling is that of `lora`. What an adapter trains besides its ranks
+    (embeddings, DoRA's magnitudes) is part of the number.
+
+    Raises:
+        InputError: ranks would be larger than the layers are wide, where an adapter is no smaller than the layers.
+    """
+    sizes = module_sizes(config, lora)
+    besides = _trainable(config, lora) - lora.r * sum(sizes.values())
+    found = _with_parameters(lora, sizes, wanted - besides)
+    if found.r >= config.hidden_size:
+        raise InputError(
+            f"{wanted:,} trainable parameters would take an adapter of rank {found.r}, and the backbone's layers are only "
+            f"{config.hidden_size} wide"
+        )
+    return found, besides + sum(size * found.ranks.get(path, found.r) for path, size in sizes.items())
+
+
+def _trainable(config: PretrainedConfig, lora: LoraSettings) -> int:
+    """Trainable parameters of a backbone with an adapter, counted on the meta device."""
+    with torch.device("meta"):
+        backbone = AutoModel.from_config(config)
+        take_pooler(backbone)
+        model = get_peft_model(backbone, lora_config(backbone, lora), low_cpu_mem_usage=True)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def describe_rank(settings: LoraSettings, layers: int) -> str:

@@ -20,7 +20,7 @@ from hf_crosstask.models.feeds import CrossLevelAttention, Shortcut
 from hf_crosstask.models.fusion import Activity
 from hf_crosstask.models.heads import TaskHead
 from hf_crosstask.models.hierarchy import HierarchicalLayout
-from hf_crosstask.models.multitask import MultiTaskModel
+from hf_crosstask.models.multitask import MultiTaskModel, adapter_of
 
 FEED = "feed.safetensors"
 
@@ -69,6 +69,12 @@ class HierarchicalModel(MultiTaskModel):
     def users(self, name: str) -> tuple[str, ...]:
         """The tasks whose losses train a parameter: the feed is trained by all level-2 tasks."""
         return self.layout.at(2) if name.startswith("feed.") else super().users(name)
+
+    def readers(self, name: str) -> tuple[str, ...]:
+        """The tasks whose forward pass uses a parameter: level 2 reads the level-1 adapter in its first pass."""
+        own = super().readers(name)
+        first = adapter_of(name) in self.layout.first_pass
+        return tuple(task for task in self.tasks if task in own or (first and self.layout.levels[task] == 2))
 
     def operations(self, task: str) -> tuple[float, float]:
         """Backbone passes of a task's token, forward and backward."""

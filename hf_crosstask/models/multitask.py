@@ -20,6 +20,7 @@ from hf_crosstask.models.fusion import AdapterFusion, weights_of
 from hf_crosstask.models.heads import TaskHead
 from hf_crosstask.models.language import LanguageHead
 from hf_crosstask.models.lists import present_sequences, scores_by_row
+from hf_crosstask.models.text import MaskedTokenHead, is_text
 
 #: File of what weighs adapters (gates, attention), beside their folders.
 FUSION = "fusion.safetensors"
@@ -147,6 +148,10 @@ class MultiTaskModel(nn.Module):
         present = present_sequences(attention_mask) if input_ids.dim() == 3 else None
         if present is not None:
             inputs = {name: values[present] for name, values in inputs.items()}
+        if isinstance(head, MaskedTokenHead):
+            embeddings = self.body.get_input_embeddings().weight
+            wanted = labels if labels is None or present is None else labels[present]
+            return TaskOutput(*head.read(lambda masked: self.states(task, masked), embeddings, inputs, wanted))
         hidden = self.states(task, inputs)
         positions = entity_positions if word_positions is None else word_positions
         logits = head(hidden, inputs["attention_mask"], positions)
@@ -195,6 +200,13 @@ class MultiTaskModel(nn.Module):
         adapter = adapter_of(name)
         return self.tasks if self.layout is None or adapter is None else self.layout.users(adapter)
 
+    def readers(self, name: str) -> tuple[str, ...]:
+        """The tasks whose forward pass uses a parameter, by its name in `named_parameters`; they need not train it."""
+        adapter = adapter_of(name)
+        if self.layout is None or adapter is None:
+            return self.users(name)
+        return tuple(task for task, names in self.layout.uses.items() if adapter in names)
+
     def shared_groups(self) -> list[SharedGroup]:
         """The trainable parameters that two or more tasks train, grouped by who trains them, in the model's order.
 
@@ -223,7 +235,12 @@ class MultiTaskModel(nn.Module):
             self.backbone.enable_input_require_grads()
 
     def parameter_counts(self) -> dict[str, Any]:
-        """Numbers of parameters: total, trainable, in heads, per adapter, and of what weighs adapters (fusion)."""
+        """Numbers of parameters: total, trainable, in heads, per adapter, of what weighs adapters (fusion), and of all that
+        trains those that each task uses (active)."""
+        active = dict.fromkeys(self.tasks, 0)
+        for name, parameter in self.named_parameters():
+            for task in self.readers(name) if parameter.requires_grad else ():
+                active[task] += parameter.numel()
         per_adapter: dict[str, int] = {}
         if isinstance(self.backbone, PeftModel):
             per_adapter = dict.fromkeys(self.backbone.peft_config, 0)
@@ -237,7 +254,14 @@ class MultiTaskModel(nn.Module):
             "heads": sum(parameter.numel() for parameter in self.heads.parameters()),
             "per_adapter": per_adapter,
             "fusion": 0 if self.fusion is None else sum(each.numel() for each in self.fusion.parameters()),
+            "active": active,
         }
+
+    def _whole(self) -> Any:
+        """What is saved of a model without adapters: its output layer too, where a task that has scores reads it."""
+        (language_model,) = self._language_model
+        needed = any(isinstance(head, LanguageHead) and not is_text(head) for head in self.heads.values())
+        return self.backbone if language_model is None or not needed else language_model
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
         """Save what was trained: plain PEFT adapter folders (or the whole backbone), and heads as safetensors."""
@@ -245,14 +269,13 @@ class MultiTaskModel(nn.Module):
         if isinstance(self.backbone, PeftModel):
             self.backbone.save_pretrained(str(folder / "adapters"), safe_serialization=True)
         else:
-            (language_model,) = self._language_model
-            (self.backbone if language_model is None else language_model).save_pretrained(str(folder / "model"))
+            self._whole().save_pretrained(str(folder / "model"))
         if self.fusion is not None and len(self.fusion.weights):
             save_file(_on_cpu(self.fusion), folder / "adapters" / FUSION, metadata={"format": "pt"})
         heads = folder / "heads"
         heads.mkdir(parents=True, exist_ok=True)
         for task, head in self.heads.items():
-            state = _on_cpu(head)
+            state = {} if is_text(head) else _on_cpu(head)
             if state:  # language heads have none
                 save_file(state, heads / f"{task}.safetensors", metadata={"format": "pt"})
 
@@ -271,15 +294,14 @@ class MultiTaskModel(nn.Module):
                 if unknown:
                     raise InputError(f"{folder}: the adapter {name} is of another model: {unknown[0]}")
         else:
-            (language_model,) = self._language_model
-            (self.backbone if language_model is None else language_model).load_state_dict(
+            self._whole().load_state_dict(
                 _weights_in(folder / "model"),
                 strict=False,  # tied weights are saved once
             )
         if self.fusion is not None and len(self.fusion.weights):
             self.fusion.load_state_dict(_weights_in(folder / "adapters"))
         for task, head in self.heads.items():
-            if head.state_dict():
+            if head.state_dict() and not is_text(head):
                 head.load_state_dict(load_file(folder / "heads" / f"{task}.safetensors"))
 
 

@@ -78,4 +78,5 @@ class SpanHead(TaskHead):
 
 
 def _log_odds(probability: float) -> float:
-    return float(torch.logit(torch.tensor(probability)))
+    # On the CPU, also where the head is made without weights.
+    return float(torch.logit(torch.tensor(probability, device="cpu")))

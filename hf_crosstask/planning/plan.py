@@ -101,10 +101,15 @@ class TrainingPlan:
         return np.add.reduceat(self._visit_lengths, self.batch_starts[:-1])
 
     @cached_property
+    def batch_shapes(self) -> Ints:
+        """[micro-batches, 2] sequences computed, and the tokens that each of them is padded to."""
+        (sequences, longest), starts = self._visit_shapes.T, self.batch_starts[:-1]
+        return np.stack([np.add.reduceat(sequences, starts), np.maximum.reduceat(longest, starts)], axis=1)
+
+    @cached_property
     def batch_padded(self) -> Ints:
         """[micro-batches] tokens computed, padding included."""
-        (sequences, longest), starts = self._visit_shapes.T, self.batch_starts[:-1]
-        return np.add.reduceat(sequences, starts) * np.maximum.reduceat(longest, starts)
+        return self.batch_shapes.prod(axis=1)
 
     @cached_property
     def tokens_after_step(self) -> Ints:

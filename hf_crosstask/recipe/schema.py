@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from hf_crosstask.atomic import json_fingerprint
 from hf_crosstask.errors import InputError, unknown_name
@@ -233,19 +242,35 @@ class Match(Section):
     """A finished run whose tokens this run spends."""
 
     run: str = Field(min_length=1, description="run folder, or its result.json; relative to the working directory")
-    mode: Literal["total_tokens", "target_tokens", "updates", "unique_tokens"] = Field(
+    mode: Literal["total_tokens", "target_tokens", "updates", "flops", "unique_tokens", "parameters"] = Field(
         default="total_tokens",
         description="what is made equal: all tokens of the run; the same examples of the one task in the same order "
-        "(target_tokens); its optimizer steps; or its different training tokens (unique_tokens: this run trains on a "
-        "seeded sample of its examples)",
+        "(target_tokens); its optimizer steps; its floating-point operations, forward and backward (flops); its "
+        "different training tokens (unique_tokens: this run trains on a seeded sample of its examples); or all tokens "
+        "and the trainable parameters, heads included (parameters: one task, whose adapter's ranks follow)",
     )
     fraction: Number = Field(default=1.0, gt=0, description="share of the run's tokens; with total_tokens only")
+    equal_parameters: Literal["total", "active"] | None = Field(
+        default=None,
+        description="with parameters only: the run's trainable parameters that are matched, all of them or those that "
+        "the task uses; null: total",
+    )
 
     @model_validator(mode="after")
-    def _fraction_of_tokens(self) -> Match:
+    def _keys_of_modes(self) -> Match:
+        problems: list[tuple[list[str], str]] = []
         if self.fraction != 1 and self.mode != "total_tokens":
-            refuse([(["fraction"], f"only goes with total_tokens, but the mode is {self.mode}")])
+            problems.append((["fraction"], f"only goes with total_tokens, but the mode is {self.mode}"))
+        if self.equal_parameters is not None and self.mode != "parameters":
+            problems.append((["equal_parameters"], f"only goes with parameters, but the mode is {self.mode}"))
+        if problems:
+            refuse(problems)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset_key(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of other modes are written, and named, as before there was the key."""
+        return {key: value for key, value in handler(self).items() if key != "equal_parameters" or value is not None}
 
 
 def _match(value: object) -> object:
@@ -357,10 +382,11 @@ class Recipe(Section):
         description="what happens to evaluation examples found in training data; null: an error between and within the "
         "tasks of a multi-task run, no audit of a single task",
     )
-    placebos: dict[str, Literal["permuted_labels"]] = Field(
+    placebos: dict[str, Literal["permuted_labels", "text"]] = Field(
         default={},
         description="task to placebo: permuted_labels trains it on its own labels in random order (its validation and "
-        "test splits stay as they are)",
+        "test splits stay as they are); text trains it on its texts without labels, by predicting their tokens (it has no "
+        "score)",
     )
     release: Release | None = Field(
         default=None, description="push the finished run to the Hub; null: do not (`hf-crosstask release` still can)"
@@ -446,6 +472,15 @@ class Recipe(Section):
             raise ValueError(
                 'S1_token_controlled needs the tokens of another run: "match": "<run folder>", or "tokens": <number>'
             )
+        mode, model = budget.match.mode if budget.match else None, info.data.get("model")
+        if strategy and mode == "flops" and strategy.layout == "S4":
+            refuse(
+                [(["match", "mode"], "flops end a plan where they are spent; stages end by tokens: use total_tokens")]
+            )
+        if strategy and mode == "parameters" and strategy.layout not in SINGLE_TASK:
+            refuse([(["match", "mode"], f"parameters goes with one task, but the strategy is {strategy.name}")])
+        if model and mode == "parameters" and model.adapter is None:
+            refuse([(["match", "mode"], "parameters chooses the adapter's ranks, but model.adapter is null")])
         return budget
 
     @field_validator("training")
@@ -464,6 +499,13 @@ class Recipe(Section):
     def _placebos_name_tasks(cls, placebos: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         names = [spec.name for spec in info.data.get("tasks") or ()]
         problems = [([task], unknown_name("task", task, names)) for task in placebos if names and task not in names]
+        text = [task for task, placebo in placebos.items() if placebo == "text"]
+        problems += _answers_in_text([spec for spec in info.data.get("tasks") or () if spec.name in text])
+        strategy = info.data.get("strategy")
+        if text and strategy is not None and strategy.layout == "S3b":
+            problems.append(([text[0]], f"{strategy.name} feeds on what level-1 heads find; text has no such head"))
+        if text and set(names) == set(text):
+            problems.append(([text[0]], "leave a task that is trained with its labels: nothing else has a score"))
         if problems:
             refuse(problems)
         return placebos
@@ -472,6 +514,8 @@ class Recipe(Section):
     @classmethod
     def _releases_a_task(cls, release: Release | None, info: ValidationInfo) -> Release | None:
         tasks = info.data.get("tasks")
+        if release is not None and "text" in (info.data.get("placebos") or {}).values():
+            raise ValueError("a run with a text placebo is a control; it is not released")
         if tasks is None or release is None or release.task is None:
             return release
         names = [spec.name for spec in tasks]
@@ -483,6 +527,11 @@ class Recipe(Section):
     def task_names(self) -> tuple[str, ...]:
         """Names of the tasks, in order."""
         return tuple(spec.name for spec in self.tasks)
+
+    @property
+    def text_tasks(self) -> tuple[str, ...]:
+        """The tasks that are trained on their text alone, in order."""
+        return tuple(name for name in self.task_names if self.placebos.get(name) == "text")
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as JSON, defaults included; loading it gives an equal recipe."""
@@ -522,6 +571,22 @@ def _check_levels(strategy: str, tasks: Iterable[TaskSpec]) -> None:
                 f"{strategy} feeds level-1 tasks into level-2 tasks, but no task is of level {level} ({kind}): {listed}; "
                 "add one, or set a task's `level`"
             )
+
+
+def _answers_in_text(tasks: Iterable[TaskSpec]) -> list[tuple[list[str], str]]:
+    """Tasks whose rows hold their answers, so that they cannot be trained on text without them."""
+    from hf_crosstask.tasks.registry import resolve_card
+
+    forms = {spec.name: resolve_card(spec).formulation for spec in tasks}
+    return [
+        (
+            [task],
+            f"the task is posed to the language model ({formulation}), so its answers are part of the text that it is "
+            "trained on; give it formulation head, or permuted_labels",
+        )
+        for task, formulation in forms.items()
+        if formulation != "head"
+    ]
 
 
 def _check_task_keys(weights: object, info: ValidationInfo, key: str) -> None:

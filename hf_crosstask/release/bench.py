@@ -29,6 +29,7 @@ from hf_crosstask.encoding.prompts import answer_room
 from hf_crosstask.errors import InputError, unknown_name
 from hf_crosstask.evaluation.analysis import write_analysis
 from hf_crosstask.evaluation.calibration import decisions, ece
+from hf_crosstask.evaluation.energy import machine_meter, watt_hours
 from hf_crosstask.evaluation.environment import environment, hardware
 from hf_crosstask.models.backbone import is_causal
 from hf_crosstask.models.multitask import MultiTaskModel
@@ -146,13 +147,15 @@ def _point(
         one, many = _calls(run, data, timed, wrapped)
         latencies = np.array([_timed(one, device, settings.warmup) for _ in range(settings.repeats)])
         p50, p95 = (float(np.median(np.percentile(latencies, share, axis=1))) for share in (50, 95))
-        seconds = median(sum(_timed(many, device, 1 if not repeat else 0)) for repeat in range(settings.repeats))
+        _timed(many, device, 0)  # warm-up
+        with machine_meter(device) as meter:
+            seconds = median(sum(_timed(many, device, 0)) for _ in range(settings.repeats))
         tokens = int(token_lengths(keep_inputs(timed), data.card.name).sum())
         weight_bytes = model.get_memory_footprint()
         parameters = _parameters(run, data)
     shutil.rmtree(files)
     rate, made = len(timed.dataset) / seconds, decisions(predictions)
-    hourly = settings.price_per_hour
+    hourly, energy = settings.price_per_hour, watt_hours(meter.joules)
     return Point(
         precision=precision,
         score=values[data.card.primary_metric],
@@ -167,6 +170,7 @@ def _point(
         flops=flops,
         price_per_1000=None if hourly is None else 1000 * hourly / 3600 / rate,
         price_per_1000_single=None if hourly is None else 1000 * hourly / 3600 * float(latencies.mean()),
+        watt_hours_per_1000=None if energy is None else 1000 * energy / (settings.repeats * len(timed.dataset)),
     )
 
 

@@ -30,7 +30,8 @@ class Point(_Model):
     are generated), medians over the repeats. `examples_per_s` and `tokens_per_s` (input tokens without padding, and
     generated ones) are those of batches; `flops` the floating-point operations of one forward pass over an example of
     median length, counted for the unquantized model; `peak_memory_bytes` of the device, or what the process grew by on a
-    CPU; `price_per_1000` at the batches' throughput, `price_per_1000_single` one example at a time.
+    CPU; `price_per_1000` at the batches' throughput, `price_per_1000_single` one example at a time; `watt_hours_per_1000`
+    in batches, by the machine's counters, whatever else ran on it included (null: they cannot be read).
     """
 
     precision: Precision
@@ -46,6 +47,7 @@ class Point(_Model):
     flops: int
     price_per_1000: float | None
     price_per_1000_single: float | None
+    watt_hours_per_1000: float | None = None
     pareto: bool = False
 
 
@@ -89,7 +91,7 @@ def table(result: BenchResult) -> Table:
     made = Table(title=Text(title), title_justify="left", box=ASCII2)
     headings = (
         "precision", result.metric, "ECE", "p50 ms", "p95 ms", "examples/s", "tokens/s", "peak MiB", "weights MiB",
-        "parameters", "GFLOPs", "price/1000",
+        "parameters", "GFLOPs", "price/1000", "Wh/1000",
     )  # fmt: skip
     for number, heading in enumerate(headings):
         made.add_column(heading, justify="right" if number else "left")
@@ -107,6 +109,7 @@ def table(result: BenchResult) -> Table:
             f"{point.parameters:,}",
             f"{point.flops / 1e9:.3f}",
             "n/a" if point.price_per_1000 is None else f"{point.price_per_1000:.6f}",
+            "n/a" if point.watt_hours_per_1000 is None else f"{point.watt_hours_per_1000:.3g}",
         )
     for precision, why in result.skipped.items():
         made.add_row(precision, Text(f"skipped: {why}", overflow="fold"))
@@ -123,12 +126,12 @@ def print_table(result: BenchResult) -> None:
 def analysis(result: BenchResult) -> Analysis:
     """The benchmark as a study's report shows it: the table, and score against latency with the points none beats."""
     columns = ["precision", result.metric, "ECE", "p50 ms", "p95 ms", "examples/s", "tokens/s", "peak MiB"]
-    columns += ["weights MiB", "parameters", "GFLOPs", "price/1000"]
+    columns += ["weights MiB", "parameters", "GFLOPs", "price/1000", "Wh/1000"]
     rows: list[list[Cell]] = [
         [
             point.precision, point.score.value, point.ece, 1000 * point.latency_p50_s, 1000 * point.latency_p95_s,
             point.examples_per_s, point.tokens_per_s, point.peak_memory_bytes / 2**20, point.weight_bytes / 2**20,
-            point.parameters, point.flops / 1e9, point.price_per_1000,
+            point.parameters, point.flops / 1e9, point.price_per_1000, point.watt_hours_per_1000,
         ]
         for point in result.points
     ]  # fmt: skip

@@ -110,6 +110,10 @@ def open_run(folder: str | Path, task: str | None = None, base_model: str | None
         raise InputError(f"{folder}: no such run folder")
     result = read_result(folder)
     recipe = load_recipe(folder / "recipe.json")
+    if recipe.text_tasks:
+        raise InputError(
+            f"{folder}: trained {', '.join(recipe.text_tasks)} on text alone (a placebo): it is a control, not a release"
+        )
     if task is not None and task not in result.tasks:
         raise InputError(f"{folder}: {unknown_name('task', task, result.tasks)}")
     if not any((folder / name).exists() for name in ("adapters", "model", MANIFEST)):

@@ -255,8 +255,14 @@ def _duration(seconds: float) -> str:
 
 
 def _energy(result: RunResult) -> str:
-    energy = (result.train.model_extra or {}).get("energy_kwh")
-    return f"{energy:.4g} kWh" if isinstance(energy, (int, float)) else "not measured"
+    energy = result.train.energy
+    if energy is None:
+        return "not measured"
+    hours = energy.watt_hours
+    if hours is None:
+        return f"not measured: {', '.join(dict.fromkeys(energy.missing.values()))}"
+    parts = " and ".join(part.upper() for part, joules in energy.joules.items() if joules is not None)
+    return f"{hours:.4g} Wh in training ({parts}; whatever else ran on the machine is in it)"
 
 
 def _count(number: int, name: str) -> str:

@@ -7,6 +7,7 @@ from statistics import mean
 
 from hf_crosstask.evaluation.analysis import Analysis, Cell, FigureData, Matrix, Series, Table
 from hf_crosstask.report.data import ANALYSES, ReportData, Section, StudyRun
+from hf_crosstask.report.energy import energy_note, watt_hours
 from hf_crosstask.report.verdict_sections import not_run
 
 _ABLATIONS = ("A1", "A2", "A3", "A4")
@@ -196,14 +197,17 @@ def cost_section(data: ReportData) -> Section:
         price = None if data.price_per_hour is None else hours * data.price_per_hour
         padding = 1 - tokens / max(1, sum(run.result.tokens.padded for run in runs))
         speed = tokens / seconds if seconds else None
-        rows.append([arm, len(runs), tokens, f"{padding:.1%}", f"{hours:.3f}", speed, f"{memory / 2**20:,.0f}", price])
+        energy = watt_hours([run.result for run in runs])
+        rows.append(
+            [arm, len(runs), tokens, f"{padding:.1%}", f"{hours:.3f}", speed, f"{memory / 2**20:,.0f}", price, energy]
+        )
         points.append((arm, tokens / len(runs), score))
     table = Table(
         name="efficiency",
         caption="What training took, per arm",
-        columns=["arm", "runs", "tokens", "padding", "hours", "tokens/s", "peak memory, MiB", "price"],
+        columns=["arm", "runs", "tokens", "padding", "hours", "tokens/s", "peak memory, MiB", "price", "Wh per run"],
         rows=rows,
-        note="Hours of the device the runs had (see provenance). Energy is not read on this machine. "
+        note=f"Hours of the device the runs had (see provenance). {energy_note([run.result for run in data.runs])} "
         + ("" if data.price_per_hour is not None else "Give --price-per-hour for prices."),
     )
     figure = FigureData(
@@ -224,7 +228,7 @@ def provenance_section(data: ReportData) -> Section:
     rows: list[list[Cell]] = [
         [
             run.arm,
-            ", ".join(run.tasks),
+            ", ".join([*run.tasks, *(f"{task} (text only)" for task in run.result.text_tasks)]),
             run.seed,
             run.result.tokens.planned,
             run.result.tokens.counted,

@@ -100,7 +100,9 @@ def _arms_table(prepared: Prepared) -> Table:
 
 
 def _heads(prepared: Prepared) -> int:
-    return sum(head_parameters([each.card for each in prepared.data.values()], prepared.config).values())
+    return sum(
+        head_parameters([each.card for each in prepared.data.values()], prepared.config, prepared.text).values()
+    )
 
 
 def _table(title: str, first: str, others: tuple[str, ...]) -> Table:

@@ -17,6 +17,20 @@ def extra_forward_tokens(prepared: Prepared) -> dict[str, int]:
     return {task: tokens if prepared.data[task].card.level == 2 else 0 for task, tokens in planned.items()}
 
 
+def flops_note(prepared: Prepared) -> str | None:
+    """A line on the floating-point operations of the plan, and how near they are to those that are matched."""
+    account, reference = prepared.flops, prepared.reference
+    if account is None:
+        return None
+    planned = sum(account.by_task(prepared.plan).values())
+    note = f"training takes {planned:,} floating-point operations ({planned:.2g}), forward and backward"
+    if reference is None or reference.mode != "flops":
+        return note
+    target = reference.target(tuple(prepared.encoded))
+    largest = account.largest_example(prepared.plan)
+    return f"{note}, matched to the {target:,} of {reference.path}: {planned - target:+,} (one example: {largest:,})"
+
+
 def cost_note(prepared: Prepared) -> str | None:
     """A line for under the plan's table; None where nothing is computed twice."""
     extra = sum(extra_forward_tokens(prepared).values())

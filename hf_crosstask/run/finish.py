@@ -16,12 +16,15 @@ from hf_crosstask.atomic import file_sha256, write_json, write_text
 from hf_crosstask.evaluation.environment import environment, threads
 from hf_crosstask.evaluation.result import (
     Fingerprints,
+    FlopCounts,
     MatchResult,
     ParameterCounts,
+    ParameterMatch,
     RunResult,
     TaskMetrics,
     TaskResult,
     TaskTokenCounts,
+    TextTaskResult,
     TokenCounts,
     TrainResult,
     write_result,
@@ -33,8 +36,9 @@ from hf_crosstask.models.hierarchical import HierarchicalModel
 from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.models.precision import Precision
 from hf_crosstask.planning.stored import FILE_NAME as PLAN_FILE
+from hf_crosstask.run.flops import flop_counts
 from hf_crosstask.run.generating import generate_answers
-from hf_crosstask.run.prepare import Prepared
+from hf_crosstask.run.prepare import Prepared, evaluates_in_training
 from hf_crosstask.run.stages import stages_result
 from hf_crosstask.run.thresholds import choose_thresholds
 from hf_crosstask.tasks.audit import AuditSpec
@@ -53,7 +57,7 @@ def finish(trainer: MultiTaskTrainer, prepared: Prepared, precision: Precision, 
     split = prepared.recipe.evaluation.split
     trainer.compute_metrics = None  # those of the validation split; what is predicted from here on is scored below
     thresholds = choose_thresholds(trainer, prepared)
-    outputs: Any = trainer.predict({task: splits[split].dataset for task, splits in prepared.encoded.items()})
+    outputs: Any = trainer.predict(prepared.split(split))
     answers = generate_answers(trainer, prepared, split)
     ledger = trainer.ledger.by_task()
     losses = trainer.accounts.mean_losses()
@@ -85,7 +89,7 @@ def _save_model(trainer: MultiTaskTrainer, prepared: Prepared, run_dir: Path) ->
         shutil.rmtree(run_dir / name, ignore_errors=True)
     model.save_pretrained(run_dir)
     prepared.tokenizer.save_pretrained(str(run_dir / "tokenizer"))
-    for task, each in prepared.data.items():
+    for task, each in prepared.scored.items():
         if isinstance(model, HierarchicalModel) and is_fed(model, task):
             export_fed_task(
                 model,
@@ -111,8 +115,7 @@ def _validation_scores(
     """All values of every task on its validation split, where the recipe asks for them. All processes take part."""
     if not prepared.recipe.evaluation.score_validation:
         return {}
-    datasets = {task: splits["validation"].dataset for task, splits in prepared.encoded.items()}
-    outputs: Any = trainer.predict(datasets, metric_key_prefix="validation")
+    outputs: Any = trainer.predict(prepared.split("validation"), metric_key_prefix="validation")
     answers = generate_answers(trainer, prepared, "validation")
     scores = {}
     for task, output in outputs.items():
@@ -176,13 +179,13 @@ def _result(
 ) -> RunResult:
     recipe, plan = prepared.recipe, prepared.plan
     planned = plan.tokens_by_task
-    tasks = {}
+    tasks, text_tasks = {}, {}
     for task, data in prepared.data.items():
         counted, unique = ledger[task], int(plan.lengths[task].sum())
-        tasks[task] = TaskResult(
-            type=data.card.type,
-            examples={split: len(examples) for split, examples in data.splits.items()},  # type: ignore[misc]
-            tokens=TaskTokenCounts(
+        trained: dict[str, Any] = {
+            "type": data.card.type,
+            "examples": {split: len(examples) for split, examples in data.splits.items()},
+            "tokens": TaskTokenCounts(
                 planned=planned[task],
                 counted=counted["tokens"],
                 padded=counted["padded"],
@@ -190,18 +193,20 @@ def _result(
                 unique=unique,
                 extra_forward_tokens=_again(trainer, task, counted["tokens"]),
             ),
-            epochs=counted["tokens"] / unique,
-            metrics=metrics[task],
-            loss=_finite(losses[task]),
-            encoding={split: each.report.as_dict() for split, each in prepared.encoded[task].items()},
-            dropped=data.dropped,
-            lost_gold=data.lost_gold,
-            data_fingerprint=data.fingerprint,
-        )
+            "epochs": counted["tokens"] / unique,
+            "loss": _finite(losses[task]),
+            "encoding": {split: each.report.as_dict() for split, each in prepared.encoded[task].items()},
+            "data_fingerprint": data.fingerprint,
+        }
+        if task in metrics:
+            tasks[task] = TaskResult(**trained, metrics=metrics[task], dropped=data.dropped, lost_gold=data.lost_gold)
+        else:
+            text_tasks[task] = TextTaskResult(**trained)
     total = sum(row["tokens"] for row in ledger.values())
     fingerprints = Fingerprints(recipe=recipe.fingerprint(), data=prepared.data_fingerprint, plan=plan.fingerprint)
     seconds = trainer.accounts.seconds
     completed = trainer.state.global_step >= plan.num_steps
+    flops = flop_counts(prepared.flops, plan, trainer.state.global_step) if prepared.flops else None
     assert isinstance(trainer.model, MultiTaskModel)
     return RunResult(
         experiment_id=f"{recipe.name}-{prepared.run_fingerprint[:12]}",
@@ -215,8 +220,9 @@ def _result(
             padded=sum(row["padded"] for row in ledger.values()),
             extra_forward_tokens=sum(_again(trainer, task, row["tokens"]) for task, row in ledger.items()),
         ),
-        match=_match(trainer, total),
+        match=_match(trainer, prepared, total, flops),
         tasks=tasks,
+        text_tasks=text_tasks,
         parameters=ParameterCounts(**trainer.model.parameter_counts()),
         train=TrainResult(
             steps=trainer.state.global_step,
@@ -225,6 +231,7 @@ def _result(
             tokens_per_s=total / seconds if seconds else 0.0,
             peak_memory_bytes=_peak_memory(trainer),
             stopped=None if completed else "early_stopping",
+            energy=trainer.accounts.energy(),
         ),
         environment=environment(processes=trainer.args.world_size),
         model={"name_or_path": recipe.model.name_or_path, "loaded_from": prepared.source.name_or_path}
@@ -233,7 +240,17 @@ def _result(
         evaluation=recipe.evaluation.model_dump(mode="json"),
         audit=_audit(prepared),
         fitting=None if prepared.fitting is None else dict(prepared.fitting),
+        flops=flops,
+        validation_looks=_validation_looks(trainer, prepared),
     )
+
+
+def _validation_looks(trainer: MultiTaskTrainer, prepared: Prepared) -> int:
+    """How often the validation split was scored in training, where something can be chosen by it."""
+    if not evaluates_in_training(prepared.recipe):
+        return 0
+    scored = {entry["step"] for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)}
+    return len(scored)
 
 
 def _again(trainer: MultiTaskTrainer, task: str, tokens: int) -> int:
@@ -261,10 +278,21 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _match(trainer: MultiTaskTrainer, counted: int) -> MatchResult | None:
+def _match(
+    trainer: MultiTaskTrainer, prepared: Prepared, counted: int, flops: FlopCounts | None
+) -> MatchResult | None:
     if not isinstance(trainer, TokenBudgetTrainer):
         return None
-    return trainer.match_result(counted)
+    result = trainer.match_result(counted, flops.counted if flops else None)
+    if prepared.matched_adapter is None:
+        return result
+    return result.model_copy(update={"parameters": _matched_parameters(trainer, prepared.matched_adapter.match)})
+
+
+def _matched_parameters(trainer: MultiTaskTrainer, match: ParameterMatch) -> ParameterMatch:
+    """What was matched, with what really trained."""
+    assert isinstance(trainer.model, MultiTaskModel)
+    return match.model_copy(update={"reached": trainer.model.parameter_counts()["trainable"]})
 
 
 def _peak_memory(trainer: MultiTaskTrainer) -> int:

@@ -26,7 +26,7 @@ class LoadedRun:
     """A finished run, ready to predict.
 
     Attributes:
-        model: all its tasks, in evaluation mode, in fp32 (a 4-bit backbone computes in fp32).
+        model: all its tasks that have scores, in evaluation mode, in fp32 (a 4-bit backbone computes in fp32).
         tokenizer: the backbone's.
         recipe, result: what was run, and what came of it.
     """
@@ -64,7 +64,7 @@ def load_run(folder: str | Path, *, base_model: str | None = None, device: str =
     loaded = build_model(
         source,
         config,
-        cards,
+        [card for card in cards if card.name not in recipe.text_tasks],
         precision=Precision("fp32", torch.float32, quantization, place),  # type: ignore[arg-type]
         lora=layout,
         head_dropout=model.head_dropout,

@@ -30,7 +30,7 @@ def run_precision(prepared: Prepared, device: torch.device) -> Precision:
     counted = adapter_parameters(prepared.layout, module_sizes(prepared.config, prepared.lora))
     need = memory_need(
         prepared.config,
-        trained=counted.total + sum(head_parameters(cards, prepared.config).values()),
+        trained=counted.total + sum(head_parameters(cards, prepared.config, prepared.text).values()),
         tokens=fixed_micro_batch_tokens(prepared.recipe) or prepared.recipe.training.tokens_per_step,
         dtype=precision.frozen_dtype,
         checkpointing=bool(getattr(prepared.recipe.training, "activation_checkpointing", False)),

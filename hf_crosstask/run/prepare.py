@@ -14,6 +14,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from hf_crosstask.atomic import json_fingerprint
 from hf_crosstask.encoding.encode import EncodedTask, encode_task
 from hf_crosstask.encoding.prompts import written_out
+from hf_crosstask.encoding.text import TextTasks, as_text, text_tasks
 from hf_crosstask.errors import InputError
 from hf_crosstask.evaluation.scorer import WITH_THRESHOLD, Scorer, build_scorer
 from hf_crosstask.models.adapter_layout import AdapterLayout
@@ -22,10 +23,13 @@ from hf_crosstask.models.backbone import Source, is_causal, load_config, load_to
 from hf_crosstask.models.strategy_layout import strategy_layout
 from hf_crosstask.models.tiny import build_tiny, is_tiny
 from hf_crosstask.planning.budget import Budget, choose_exactly
+from hf_crosstask.planning.flops import FlopAccount
 from hf_crosstask.planning.mixing import Mixing, apportion, token_shares
 from hf_crosstask.planning.plan import TrainingPlan, plan
 from hf_crosstask.planning.stages import plan_stages, stages_of
 from hf_crosstask.recipe import Recipe
+from hf_crosstask.run.flops import flop_account
+from hf_crosstask.run.matched_adapter import MatchedAdapter, match_parameters
 from hf_crosstask.run.placebo import permute_labels
 from hf_crosstask.tasks.audit import Audited, apply_policy
 from hf_crosstask.tasks.load import TaskData, load_task
@@ -46,11 +50,12 @@ class Prepared:
         source: where the backbone is; a tiny model has been made.
         config: the backbone's configuration.
         tokenizer: its tokenizer.
-        encoded: each task's encoded splits.
+        encoded: each task's encoded splits; of a task that is trained on its text alone, its training rows as text.
         audited: the leakage audit and what it dropped; None where nothing was audited.
         plan: the training plan.
         reference: the run whose tokens are matched.
         fitting: how the size of micro-batches was found, where the recipe leaves it to the device.
+        matched_adapter: the adapter with as many trainable parameters as another run, where these are matched.
     """
 
     recipe: Recipe
@@ -63,21 +68,40 @@ class Prepared:
     plan: TrainingPlan
     reference: Reference | None
     fitting: Mapping[str, Any] | None = None
+    matched_adapter: MatchedAdapter | None = None
 
     @cached_property
     def layout(self) -> AdapterLayout | None:
         """Which adapters there are, and which each task uses; None where the backbone itself trains."""
-        if self.lora is None:
-            return None
-        cards = [each.card for each in self.data.values()]
         order = [stage.task for stage in stages_of(self.plan)] or None
-        return strategy_layout(self.recipe.strategy, self.lora, cards, self.config, order)
+        return _layout(self.recipe, self.lora, self.data, self.config, order)
 
     @property
     def lora(self) -> LoraSettings | None:
-        """The recipe's adapter."""
-        adapter = self.recipe.model.adapter
-        return None if adapter is None else LoraSettings(**adapter.model_dump(exclude={"type"}))
+        """The recipe's adapter, with the ranks that match another run's parameters where that is asked for."""
+        return self.matched_adapter.lora if self.matched_adapter else _lora(self.recipe)
+
+    @cached_property
+    def flops(self) -> FlopAccount | None:
+        """What the tasks cost; None where the operations of the backbone cannot be counted."""
+        try:
+            return flop_account(self.config, self.layout, self.encoded, self.text)
+        except InputError:
+            return None
+
+    @cached_property
+    def text(self) -> TextTasks:
+        """The tasks that are trained on their text alone."""
+        return text_tasks(self.recipe.text_tasks, self.tokenizer, causal=is_causal(self.config))
+
+    @property
+    def scored(self) -> dict[str, TaskData]:
+        """The tasks that have scores: those that are trained on labels."""
+        return {task: data for task, data in self.data.items() if task not in self.text.names}
+
+    def split(self, name: str) -> dict[str, Dataset]:
+        """A split's encoded rows, of every task that has scores."""
+        return {task: self.encoded[task][name].dataset for task in self.scored}
 
     @property
     def data_fingerprint(self) -> str:
@@ -122,13 +146,14 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
     needed = tuple(_needed_splits(recipe))
     for task, each in data.items():
         for split, why in needed:
-            if split not in each.splits:
+            unused = task in recipe.text_tasks and split != "train"
+            if split not in each.splits and not unused:
                 raise InputError(
                     f"task {task} has no {split} split, which {why} needs; it has {', '.join(each.splits)}"
                 )
     source = _backbone_source(recipe, together, reference, base_models)
     data = {
-        task: permute_labels(each, recipe.training.seed) if task in recipe.placebos else each
+        task: permute_labels(each, recipe.training.seed) if recipe.placebos.get(task) == "permuted_labels" else each
         for task, each in data.items()
     }
     config, tokenizer = load_config(source), load_tokenizer(source)
@@ -144,20 +169,47 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
                 long_inputs=recipe.model.long_inputs,
                 split=split,
             )
-            for split in dict.fromkeys([*dict(needed), *(["validation"] if _uses_validation(recipe, each) else [])])
+            for split in _used_splits(recipe, each)
         }
         for task, each in data.items()
     }
+    text = text_tasks(recipe.text_tasks, tokenizer, causal=is_causal(config))
+    for task in text.names:
+        encoded[task]["train"] = as_text(encoded[task]["train"], text.masking, seed=recipe.training.seed)
     if reference is not None and reference.mode == "unique_tokens":
         encoded = _sampled(recipe, encoded, reference.target(tuple(encoded)))
-    training_plan = _plan(recipe, encoded, reference, fixed_micro_batch_tokens(recipe))
-    return Prepared(recipe, data, source, config, tokenizer, encoded, audited, training_plan, reference)
+    account = adapter = None
+    if reference is not None and reference.mode == "parameters":
+        adapter = match_parameters(recipe, next(iter(data.values())).card, config, reference)
+    if reference is not None and reference.mode == "flops":
+        account = flop_account(config, _layout(recipe, _lora(recipe), data, config), encoded, text)
+    training_plan = _plan(recipe, encoded, reference, fixed_micro_batch_tokens(recipe), account)
+    return Prepared(
+        *(recipe, data, source, config, tokenizer, encoded, audited, training_plan, reference), matched_adapter=adapter
+    )
+
+
+def _lora(recipe: Recipe) -> LoraSettings | None:
+    adapter = recipe.model.adapter
+    return None if adapter is None else LoraSettings(**adapter.model_dump(exclude={"type"}))
+
+
+def _layout(
+    recipe: Recipe,
+    lora: LoraSettings | None,
+    data: Mapping[str, TaskData],
+    config: PretrainedConfig,
+    order: list[str] | None = None,
+) -> AdapterLayout | None:
+    if lora is None:
+        return None
+    return strategy_layout(recipe.strategy, lora, [each.card for each in data.values()], config, order)
 
 
 def replan(prepared: Prepared, micro_batch_tokens: int) -> Prepared:
     """The same run in other micro-batches, where the recipe leaves their size to the device ("auto")."""
-    recipe, reference = prepared.recipe, prepared.reference
-    return replace(prepared, plan=_plan(recipe, prepared.encoded, reference, micro_batch_tokens))
+    plan = _plan(prepared.recipe, prepared.encoded, prepared.reference, micro_batch_tokens, prepared.flops)
+    return replace(prepared, plan=plan)
 
 
 def fixed_micro_batch_tokens(recipe: Recipe) -> int | None:
@@ -171,11 +223,14 @@ def _plan(
     encoded: Mapping[str, Mapping[str, EncodedTask]],
     reference: Reference | None,
     micro_batch_tokens: int | None,
+    account: FlopAccount | None,
 ) -> TrainingPlan:
+    lengths = {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()}
+    shapes = {task: row_shapes(splits["train"].dataset, task) for task, splits in encoded.items()}
+
     def make(budget: Budget) -> TrainingPlan:
-        lengths = {task: token_lengths(splits["train"].dataset, task) for task, splits in encoded.items()}
         common: Any = {
-            "shapes": {task: row_shapes(splits["train"].dataset, task) for task, splits in encoded.items()},
+            "shapes": shapes,
             "budget": budget,
             "mixing": mixing(recipe),
             "tokens_per_step": recipe.training.tokens_per_step,
@@ -188,7 +243,7 @@ def _plan(
         return plan_stages(lengths, order=strategy.order or "given", rehearsal=strategy.rehearsal or 0.0, **common)
 
     if reference is not None:
-        return reference.plan(tuple(encoded), make)
+        return reference.plan(tuple(encoded), make, account)
     settings = recipe.budget
     return make(Budget(settings.epochs, settings.steps, settings.tokens))
 
@@ -280,6 +335,14 @@ def stage_split(recipe: Recipe, data: TaskData) -> str | None:
     if recipe.strategy.layout != "S4":
         return None
     return "validation" if "validation" in data.splits else recipe.evaluation.split
+
+
+def _used_splits(recipe: Recipe, data: TaskData) -> list[str]:
+    """The splits of a task that a run encodes; of a task that is trained on its text alone, the training split."""
+    if data.card.name in recipe.text_tasks:
+        return ["train"]
+    needed = [split for split, _ in _needed_splits(recipe)]
+    return list(dict.fromkeys([*needed, *(["validation"] if _uses_validation(recipe, data) else [])]))
 
 
 def _needed_splits(recipe: Recipe) -> Iterator[tuple[str, str]]:

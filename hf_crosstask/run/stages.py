@@ -21,7 +21,7 @@ def stages_result(trainer: MultiTaskTrainer, prepared: Prepared) -> StagesResult
         return None
     metric = {
         task: _LOSS if is_generative(prepared, task) else data.card.primary_metric
-        for task, data in prepared.data.items()
+        for task, data in prepared.scored.items()
     }
     after = []
     for stage, scored in zip(stages, trainer.stage_scores, strict=False):  # early stopping may leave stages out
@@ -31,7 +31,7 @@ def stages_result(trainer: MultiTaskTrainer, prepared: Prepared) -> StagesResult
         )
     return StagesResult(
         order=[stage.task for stage in stages],
-        split={task: stage_split(prepared.recipe, data) or "" for task, data in prepared.data.items()},
+        split={task: stage_split(prepared.recipe, data) or "" for task, data in prepared.scored.items()},
         metric=metric,
         after=after,
         forgetting=_forgetting(after, metric),
@@ -41,6 +41,8 @@ def stages_result(trainer: MultiTaskTrainer, prepared: Prepared) -> StagesResult
 def _forgetting(after: list[StageResult], metric: dict[str, str]) -> dict[str, float]:
     lost = {}
     for own in after[:-1]:
+        if own.task not in own.scores:  # trained on its text alone
+            continue
         learned, kept = own.scores[own.task], after[-1].scores[own.task]
         if learned is not None and kept is not None:
             lost[own.task] = kept - learned if metric[own.task] == _LOSS else learned - kept

@@ -15,7 +15,7 @@ from hf_crosstask.training.trainer import MultiTaskTrainer
 
 def choose_thresholds(trainer: MultiTaskTrainer, prepared: Prepared) -> dict[str, float]:
     """The threshold of every task that has one to choose. All processes take part."""
-    tasks = [task for task, data in prepared.data.items() if chooses_threshold(prepared.recipe, data)]
+    tasks = [task for task, data in prepared.scored.items() if chooses_threshold(prepared.recipe, data)]
     if not tasks:
         return {}
     datasets = {task: prepared.encoded[task]["validation"].dataset for task in tasks}

@@ -32,7 +32,7 @@ from hf_crosstask.planning.stored import write_plan
 from hf_crosstask.planning.table import print_plan
 from hf_crosstask.recipe import Recipe
 from hf_crosstask.run.adapters_table import print_adapters
-from hf_crosstask.run.cost import cost_note, extra_forward_tokens
+from hf_crosstask.run.cost import cost_note, extra_forward_tokens, flops_note
 from hf_crosstask.run.finish import finish
 from hf_crosstask.run.fitting import FILE_NAME as FITTING
 from hf_crosstask.run.fitting import fitted
@@ -150,9 +150,12 @@ def _prepare(
     if probe.process_index == 0:
         print_plan(prepared.plan.summary())
         print_adapters(prepared)
-        note = cost_note(prepared)
-        if note is not None:
-            print(note)
+        adapter = prepared.matched_adapter
+        text = ", ".join(recipe.text_tasks)
+        text_note = text and f"trained on text only, without labels and without a score: {text}"
+        for note in (adapter and adapter.describe(), cost_note(prepared), flops_note(prepared), text_note):
+            if note:
+                print(note)
         _warn_idle_processes(prepared, probe.world_size)
     return prepared
 
@@ -192,6 +195,7 @@ def build_trainer(
             lora=prepared.layout,
             head_dropout=recipe.model.head_dropout,
             seed=recipe.training.seed,
+            text=prepared.text,
         )
         if getattr(recipe.training, "use_liger_kernel", None):
             apply_liger(made.body)
@@ -228,7 +232,7 @@ def build_trainer(
 
 def _scored_in_training(prepared: Prepared) -> list[str]:
     """Tasks with metrics during training; of generative ones only the loss is known then (see `generating`)."""
-    return [task for task in prepared.encoded if not is_generative(prepared, task)]
+    return [task for task in prepared.scored if not is_generative(prepared, task)]
 
 
 def _arguments(
@@ -256,7 +260,7 @@ def _arguments(
         "rehearsal": recipe.strategy.rehearsal or 0.0,
         "ewc": recipe.strategy.ewc or 0.0,
         "time_limit_minutes": training.time_limit_minutes,
-        "primary_metrics": {task: each.card.primary_metric for task, each in prepared.data.items()},
+        "primary_metrics": {task: each.card.primary_metric for task, each in prepared.scored.items()},
         "fingerprint": prepared.run_fingerprint,
         "data_seed": training.seed,
     }
@@ -283,8 +287,8 @@ def _arguments(
 def _splits_in_training(prepared: Prepared) -> dict[str, str]:
     """The split of each task that is scored during training, or after every stage; empty where nothing is."""
     if evaluates_in_training(prepared.recipe):
-        return dict.fromkeys(prepared.encoded, "validation")
-    found = {task: stage_split(prepared.recipe, data) for task, data in prepared.data.items()}
+        return dict.fromkeys(prepared.scored, "validation")
+    found = {task: stage_split(prepared.recipe, data) for task, data in prepared.scored.items()}
     return {task: split for task, split in found.items() if split is not None}
 
 

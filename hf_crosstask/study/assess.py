@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hf_crosstask.atomic import json_fingerprint, write_json
 from hf_crosstask.errors import InputError
 from hf_crosstask.study.expand import Cell, PlannedRun, groups
+from hf_crosstask.study.looks import looks_differ, selection
+from hf_crosstask.study.parity import BUDGETS
 from hf_crosstask.study.schema import PLACEBO_MODES, Study
 from hf_crosstask.study.store import Store, stored_plan
 
@@ -23,7 +25,18 @@ if TYPE_CHECKING:
 
 FILE_NAME = "statistics.json"
 #: The primary control comes first: the one at equal tokens.
-_ORDER = ("total_tokens", "target_tokens", "updates", "unique_tokens", "envelope", "label_placebo", "format_placebo")
+_ORDER = (
+    "total_tokens",
+    "target_tokens",
+    "updates",
+    "flops",
+    "unique_tokens",
+    "envelope",
+    "parameters",
+    "text_placebo",
+    "label_placebo",
+    "format_placebo",
+)
 
 
 @dataclass(frozen=True)
@@ -166,16 +179,36 @@ class _Reader:
     ) -> tuple[Control, list[TokenParity]]:
         from hf_crosstask.study.evidence import Control
 
-        cells = self.cells(name, comparison, task)
+        cells, chosen = self.cells(name, comparison, task), ""
         if mode == "envelope":
-            cells = self._best_on_validation(cells, task, problems)
+            tried = cells
+            cells = self._best_on_validation(tried, task, problems)
+            chosen = self._selection(tried, cells, comparison, problems)
+        arm = self._study.arms[name]
+        matched = mode in BUDGETS or bool(arm.placebo and arm.match and arm.match.mode == "total_tokens")
         accounts = []
         for cell in cells:
             result = self._result(cell)
             reference = self._result(self._reference(cell, comparison))
-            if result is not None and reference is not None and mode in _ACCOUNTS:
+            if result is not None and reference is not None and mode == "parameters":
+                problems += _other_parameters(cell.label, result, reference, task)
+            if result is not None and reference is not None and matched:
                 accounts.append(self._account(cell, mode, result, reference, task))
-        return Control(name, mode, tuple(self._runs(cells, task, problems))), accounts
+        return Control(name, mode, tuple(self._runs(cells, task, problems)), chosen), accounts
+
+    def _selection(
+        self, tried: Sequence[Cell], chosen: Sequence[Cell], comparison: Comparison, problems: list[str]
+    ) -> str:
+        """How an envelope's runs were chosen, in words; unequal looks at validation are a problem."""
+        cells = dict.fromkeys([*tried, *(self._reference(cell, comparison) for cell in tried)])
+        results = {
+            cell.label: (self._run_of[cell].recipe, result)
+            for cell in cells
+            if (result := self._result(cell)) is not None
+        }
+        problems += looks_differ(results)
+        budgets = len({cell.fraction for cell in tried})
+        return selection(results, budgets, {cell.seed: cell.fraction for cell in chosen}) if chosen else ""
 
     def _reference(self, cell: Cell, comparison: Comparison) -> Cell:
         """The multi-task cell that a control's cell is compared with."""
@@ -183,7 +216,6 @@ class _Reader:
         return next(each for each in own if each.seed == cell.seed)
 
     def _account(self, cell: Cell, mode: str, result: RunResult, reference: RunResult, task: str) -> TokenParity:
-
         plan = stored_plan(self._store.folder(self._run_of[cell]))
         allowed = int(plan.lengths[task].max())
         if mode == "updates":
@@ -197,8 +229,16 @@ class _Reader:
             tokens = reference.tasks[task].tokens
             own = result.tasks[task].tokens
             return _parity(cell, mode, task, (tokens.planned, tokens.counted, own.planned, own.counted), allowed)
+        if mode == "flops":
+            # Without them there would be no match: `training.matching` refuses to.
+            assert result.flops is not None
+            assert reference.flops is not None
+            spent, own_flops = reference.flops, result.flops
+            counts = (spent.planned, spent.counted, own_flops.planned, own_flops.counted)
+            return _parity(cell, mode, task, counts, own_flops.largest_example, "FLOPs")
         whole, ours = reference.tokens, result.tokens
-        return _parity(cell, mode, task, (whole.planned, whole.counted, ours.planned, ours.counted), allowed)
+        share = [round(cell.fraction * tokens) for tokens in (whole.planned, whole.counted)]
+        return _parity(cell, mode, task, (share[0], share[1], ours.planned, ours.counted), allowed)
 
     def _best_on_validation(self, cells: Sequence[Cell], task: str, problems: list[str]) -> list[Cell]:
         """Of each seed the cell whose run has the best primary metric on validation; ties go to fewer tokens."""
@@ -278,10 +318,6 @@ class _Reader:
             }
 
 
-#: Modes whose budget must be shown to be kept.
-_ACCOUNTS = ("total_tokens", "target_tokens", "updates", "unique_tokens")
-
-
 def _parity(
     cell: Cell,
     mode: str,
@@ -308,6 +344,15 @@ def _parity(
     )
 
 
+def _other_parameters(label: str, result: RunResult, reference: RunResult, task: str) -> list[str]:
+    """Whether a control's parameters were matched to those of the run that it is compared with."""
+    match, counts = result.match and result.match.parameters, reference.parameters
+    wanted = counts.active.get(task) if match and match.matched == "active" else counts.trainable
+    if match and match.target == wanted:
+        return []
+    return [f"{label}: its parameters were matched to {match.target if match else None}, the reference has {wanted}"]
+
+
 def _leaks(results: Iterable[RunResult], task: str) -> list[str]:
     """Test or validation examples of a task in the training data of another one, which the policy let pass.
 
@@ -319,7 +364,7 @@ def _leaks(results: Iterable[RunResult], task: str) -> list[str]:
         if audit.get("policy") != "allow":
             continue
         for pair in audit.get("leaks", []):
-            if pair["evaluation_task"] == task != pair["train_task"] and pair["train_task"] in result.tasks:
+            if pair["evaluation_task"] == task != pair["train_task"] and pair["train_task"] in result.trained:
                 count = pair["leak"]["evaluation_examples"]
                 found[f"{count} {pair['evaluation_split']} examples of {task} are in {pair['train_task']} train"] = (
                     None

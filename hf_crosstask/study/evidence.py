@@ -42,11 +42,13 @@ class Control:
         arm: its name.
         mode: what it is matched by; a key of `parity.RULES_OUT`.
         runs: one for each seed.
+        selection: how its runs were chosen among others, in words; empty where there was no choice.
     """
 
     arm: str
     mode: str
     runs: Sequence[ScoredRun]
+    selection: str = ""
 
     def account(self) -> Account:
         """What has to be proved of its budget."""

@@ -19,6 +19,7 @@ from hf_crosstask.recipe.load import compose_files
 from hf_crosstask.recipe.merge import merge
 from hf_crosstask.recipe.schema import Recipe
 from hf_crosstask.study.load import check_recipe
+from hf_crosstask.study.looks import unequal_looks
 from hf_crosstask.study.schema import Arm, Study
 from hf_crosstask.tasks.card import TaskSpec
 
@@ -137,6 +138,9 @@ def expand(study: Study, base: Mapping[str, Any], source: Path, fingerprint: Dat
             problems |= dict.fromkeys(found)
             if recipe is None:
                 continue
+            if match is not None and _is_envelope(study, name):
+                looks = unequal_looks(recipe, runs[match].recipe)
+                problems |= dict.fromkeys((f"arms.{name}", text) for text in looks)
             id = _id(recipe, prints)
             known = runs.get(id)
             runs[id] = replace(known, cells=(*known.cells, cell)) if known else PlannedRun(id, (cell,), recipe, match)
@@ -144,6 +148,11 @@ def expand(study: Study, base: Mapping[str, Any], source: Path, fingerprint: Dat
     if problems:
         raise RecipeError(source, list(problems))
     return list(runs.values())
+
+
+def _is_envelope(study: Study, arm: str) -> bool:
+    match = study.arms[arm].match
+    return match is not None and match.mode == "envelope"
 
 
 def _models(study: Study, source: Path) -> dict[str, dict[str, Any]]:
@@ -260,10 +269,12 @@ def _recipe(
     if arm.match is not None:
         mode = "total_tokens" if arm.match.mode == "envelope" else arm.match.mode
         value["budget"] = {"match": {"run": match, "mode": mode, "fraction": cell.fraction}}
+        if arm.match.equal_parameters is not None:
+            value["budget"]["match"]["equal_parameters"] = arm.match.equal_parameters
         if arm.match.mode == "envelope":
             value["evaluation"] = {**(value.get("evaluation") or {}), "score_validation": True}
-    if arm.placebo == "permuted_labels":
-        value["placebos"] = {name: "permuted_labels" for name in trained if name != cell.target}
+    if arm.placebo in ("permuted_labels", "text"):
+        value["placebos"] = {name: arm.placebo for name in trained if name != cell.target}
     if cell.share is not None:
         others = len(trained) - 1
         weights = {name: 1 - cell.share if name == cell.target else cell.share / others for name in trained}

@@ -25,7 +25,9 @@ Mode = Literal[
 ]
 
 #: Modes that fix a budget, which must be proved kept.
-BUDGETS: frozenset[str] = frozenset({"total_tokens", "target_tokens", "updates", "flops", "unique_tokens"})
+BUDGETS: frozenset[str] = frozenset(
+    {"total_tokens", "target_tokens", "updates", "flops", "unique_tokens", "envelope", "parameters"}
+)
 
 #: What a gain over a control of this mode cannot be (science.md B2).
 RULES_OUT: dict[str, str] = {

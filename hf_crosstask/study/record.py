@@ -31,7 +31,8 @@ class ArmScore(_Model):
 
 
 class ControlResult(_Model):
-    """The multi-task arm against one control. `survived`: better than it, two-sided at alpha, uncorrected."""
+    """The multi-task arm against one control. `survived`: better than it, two-sided at alpha, uncorrected; `selection`: how
+    the control's runs were chosen among others, by validation (envelope)."""
 
     arm: str
     mode: str
@@ -40,6 +41,7 @@ class ControlResult(_Model):
     p_greater: float
     survived: bool
     parity: list[ParityProof]
+    selection: str = ""
 
 
 class TaskVerdict(_Model):

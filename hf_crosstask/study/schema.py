@@ -16,29 +16,44 @@ from hf_crosstask.recipe.schema import SINGLE_TASK, RecipeTask, Strategy
 from hf_crosstask.recipe.section import Flag, Int, Number, Section, refuse
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
-Placebo = Literal["permuted_labels", "out_of_domain"]
+Placebo = Literal["permuted_labels", "text", "out_of_domain"]
 #: What a placebo is called among the modes of a control.
-PLACEBO_MODES: dict[str, str] = {"permuted_labels": "label_placebo", "out_of_domain": "format_placebo"}
+PLACEBO_MODES: dict[str, str] = {
+    "permuted_labels": "label_placebo",
+    "text": "text_placebo",
+    "out_of_domain": "format_placebo",
+}
+
+ArmMatchMode = Literal["total_tokens", "target_tokens", "updates", "flops", "unique_tokens", "envelope", "parameters"]
 
 
 class ArmMatch(Section):
     """The arm whose runs this arm's budget is matched to, and by what."""
 
     arm: str = Field(min_length=1, description="the other arm")
-    mode: Literal["total_tokens", "target_tokens", "updates", "unique_tokens", "envelope"] = Field(
+    mode: ArmMatchMode = Field(
         default="total_tokens",
         description="total_tokens: as many forward tokens; target_tokens: the same examples of the task in the same "
-        "order; updates: as many optimizer steps; unique_tokens: as many different tokens (a multi-task arm matched to a "
-        "single-task one); envelope: the best, on validation, of several shares of the tokens",
+        "order; updates: as many optimizer steps; flops: as many floating-point operations; unique_tokens: as many "
+        "different tokens (a multi-task arm matched to a single-task one); envelope: the best, on validation, of several "
+        "shares of the tokens; parameters: as many forward tokens and as many trainable parameters, heads included",
     )
     fractions: tuple[Number, ...] | None = Field(
         default=None, min_length=2, description="shares of the tokens that an envelope tries; null: 1/4, 1/2 and 1"
     )
 
+    equal_parameters: Literal["total", "active"] | None = Field(
+        default=None,
+        description="with parameters only: which of the other arm's trainable parameters are matched, all of them or "
+        "those that the task uses; null: total",
+    )
+
     @model_validator(mode="after")
-    def _fractions_of_an_envelope(self) -> ArmMatch:
+    def _keys_of_modes(self) -> ArmMatch:
         if self.fractions is not None and self.mode != "envelope":
             refuse([(["fractions"], f"only goes with the mode envelope, but the mode is {self.mode}")])
+        if self.equal_parameters is not None and self.mode != "parameters":
+            refuse([(["equal_parameters"], f"only goes with the mode parameters, but the mode is {self.mode}")])
         if any(not 0 < share <= 1 for share in self.fractions or ()):
             refuse([(["fractions"], "must be above 0 and at most 1")])
         return self
@@ -63,8 +78,8 @@ class Arm(Section):
     match: ArmMatch | None = Field(default=None, description="the arm this one is a control of; null: its own budget")
     placebo: Placebo | None = Field(
         default=None,
-        description="permuted_labels: the other tasks' training labels in random order; out_of_domain: other tasks, "
-        "named in `auxiliary`. One run for every target task",
+        description="permuted_labels: the other tasks' training labels in random order; text: their training texts without "
+        "labels, by predicting tokens; out_of_domain: other tasks, named in `auxiliary`. One run for every target task",
     )
     auxiliary: tuple[RecipeTask, ...] = Field(default=(), description="the tasks of an out_of_domain placebo")
     control_of: str | None = Field(default=None, description="the arm a placebo is a control of; null: match.arm")
@@ -134,7 +149,9 @@ class Execution(Section):
         description='what starts a run, such as ["accelerate", "launch", "--num_processes", "2"]; empty: this Python',
     )
     slurm: dict[str, Any] = Field(
-        default={}, description="parameters of submitit's executor: timeout_min, slurm_partition, gpus_per_node, …"
+        default={},
+        description="parameters of submitit's executor: timeout_min, slurm_partition, gpus_per_node, …; "
+        "slurm_max_num_timeout: how often a run goes on after its time limit (3)",
     )
     keep: Literal["results", "adapters"] = Field(
         default="adapters", description="what stays of a finished run: results alone, or adapters and heads as well"
@@ -216,8 +233,8 @@ def _mismatch(arm: Arm, other: Arm) -> list[str]:
         )
     if other.single:
         return [f"{arm.match.mode} matches an arm to a multi-task one"]
-    if arm.match.mode == "target_tokens" and not arm.single:
-        return ["target_tokens matches a single-task arm to a multi-task one"]
+    if arm.match.mode in ("target_tokens", "parameters") and not arm.single:
+        return [f"{arm.match.mode} matches a single-task arm to a multi-task one"]
     if arm.match.mode == "envelope" and not arm.single:
         return ["an envelope is one of single-task budgets"]
     return []

@@ -18,9 +18,14 @@ from hf_crosstask.study.expand import PlannedRun
 if TYPE_CHECKING:
     import pandas
 
+    from hf_crosstask.evaluation.result import FlopCounts
     from hf_crosstask.planning.plan import TrainingPlan
 
-Kind = Literal["missing", "unfinished", "tampered", "other recipe", "unequal tokens", "mixed versions"]
+Kind = Literal[
+    "missing", "unfinished", "tampered", "other recipe", "unequal tokens", "unequal parameters", "mixed versions"
+]
+#: Of parameters that are matched.
+TOLERANCE = 0.01
 #: Versions that can change a result; runs of a study must share them.
 _DECISIVE = ("hf_crosstask", "torch", "transformers", "peft", "tokenizers", "datasets", "numpy")
 #: What a run leaves besides its results.
@@ -84,13 +89,26 @@ class Store:
             return [Problem(run.label, "tampered", str(error))]
         if plan.fingerprint != result.fingerprints.plan:
             return [Problem(run.label, "tampered", "plan.npz is not the plan that the result names")]
-        if plan.tokens_by_task != {task: each.tokens.planned for task, each in result.tasks.items()}:
+        if plan.tokens_by_task != {task: each.tokens.planned for task, each in result.trained.items()}:
             return [Problem(run.label, "tampered", "the planned tokens of the result are not those of its plan")]
-        match = result.match
+        flops, match = result.flops, result.match
+        if flops is not None and not _flops_of_plan(flops, plan):
+            return [Problem(run.label, "tampered", "the FLOPs of the result are not those of its plan")]
         if match is None:
             return []
+        if match.mode == "flops" and flops is None:
+            return [Problem(run.label, "tampered", "it is matched by FLOPs, and its result has none")]
+        if match.mode == "parameters":
+            same = match.parameters
+            if same is None or abs(same.reached - same.target) > TOLERANCE * same.target:
+                found = "has no account of them" if same is None else f"has {same.reached:,} of {same.target:,}"
+                return [
+                    Problem(run.label, "unequal parameters", f"it is matched by its trainable parameters, and {found}")
+                ]
         longest = max(int(lengths.max()) for lengths in plan.lengths.values())
         allowed = 0 if match.mode == "updates" else longest
+        if match.mode == "flops" and flops is not None:
+            allowed = flops.largest_example
         if abs(match.difference) <= allowed:
             return []
         text = f"it misses the {match.target:,} of {match.mode} that it is matched to by {match.difference:+,}"
@@ -140,6 +158,16 @@ class Store:
         )
 
 
+def _flops_of_plan(flops: FlopCounts, plan: TrainingPlan) -> bool:
+    """Whether a result's FLOPs follow from its rates and its plan."""
+    from hf_crosstask.planning.flops import FlopRates, flops_of
+
+    rates = {task: FlopRates(each.token, each.pair, each.sequence, each.answer) for task, each in flops.tasks.items()}
+    counted = {task: flops_of(plan, task, rates[task], each.positions) for task, each in flops.tasks.items()}
+    fits = all(each.planned == counted[task] for task, each in flops.tasks.items())
+    return fits and flops.planned == sum(counted.values())
+
+
 def stored_plan(folder: Path) -> TrainingPlan:
     """The plan in a run's folder.
 
@@ -153,7 +181,7 @@ def stored_plan(folder: Path) -> TrainingPlan:
 
 def _token_problems(result: RunResult) -> list[str]:
     """Planned against counted, for the run and each task."""
-    named = [("the run", result.tokens), *((task, each.tokens) for task, each in result.tasks.items())]
+    named = [("the run", result.tokens), *((task, each.tokens) for task, each in result.trained.items())]
     return [
         f"{name} was planned with {tokens.planned:,} tokens but counted {tokens.counted:,}"
         for name, tokens in named
@@ -222,6 +250,7 @@ def _rows(run: PlannedRun, result: RunResult) -> Iterable[dict[str, Any]]:
                     "match_difference": result.match.difference if result.match else None,
                     "trainable_parameters": result.parameters.trainable,
                     "total_parameters": result.parameters.total,
+                    "flops": float(result.flops.counted) if result.flops else None,
                     "recipe": result.fingerprints.recipe,
                     "data": each.data_fingerprint,
                     "plan": result.fingerprints.plan,

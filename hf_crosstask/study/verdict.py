@@ -182,6 +182,7 @@ def _control_result(
         p_greater=p,
         survived=2 * p <= settings.alpha,
         parity=[proof(parity) for parity in evidence.parities if parity.control == control.arm],
+        selection=control.selection,
     )
 
 
@@ -277,7 +278,8 @@ def _not_ruled_out(evidence: TaskEvidence) -> list[str]:
 
 def _warnings(measured: _Measured, settings: VerdictSettings, descriptive: bool) -> list[str]:
     """What a reader must know besides the numbers."""
-    evidence, warnings = measured.evidence, []
+    evidence = measured.evidence
+    warnings = [f"{control.arm} is {control.selection}" for control in evidence.controls if control.selection]
     if descriptive:
         warnings.append(
             f"{measured.examples} test examples in {measured.clusters} documents are too few to test (at least "

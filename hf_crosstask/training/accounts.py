@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hf_crosstask.evaluation.energy import PARTIAL, UNREADABLE, EnergyMeter
+from hf_crosstask.evaluation.result import EnergyUse
 from hf_crosstask.planning.ledger import TokenLedger
 from hf_crosstask.planning.plan import TrainingPlan
 from hf_crosstask.training.checkpoint import Progress
@@ -26,10 +28,16 @@ class RunAccounts:
         device: where losses are summed, without synchronising.
         processes: number of processes.
         progress: what a checkpoint holds, to go on from.
+        meter: of this machine's energy; None where another process measures it.
     """
 
     def __init__(
-        self, tasks: Sequence[str], device: torch.device, processes: int = 1, progress: Progress | None = None
+        self,
+        tasks: Sequence[str],
+        device: torch.device,
+        processes: int = 1,
+        progress: Progress | None = None,
+        meter: EnergyMeter | None = None,
     ):
         self.tasks, self._device, self._processes = tuple(tasks), device, processes
         self._resumed = TokenLedger(tasks) if progress is None else TokenLedger.from_json(tasks, progress.ledger)
@@ -41,19 +49,38 @@ class RunAccounts:
         self._window = torch.zeros((len(self.tasks), 2), dtype=self.dtype, device=device)
         self._losses = torch.zeros_like(self._window)
         self._started: float | None = None
+        self._meter = meter or EnergyMeter({})
+        self._resumed_energy = None if progress is None else progress.energy
 
     def start(self) -> None:
-        """Start the clock."""
+        """Start the clock, and measuring energy."""
         self._started = time.monotonic()
+        self._meter.start()
 
     def stop(self) -> None:
-        """Stop the clock."""
+        """Stop the clock, and measuring energy."""
         self._resumed_seconds, self._started = self.seconds, None
+        self._meter.stop()
 
     @property
     def seconds(self) -> float:
         """Training time, all sessions of a resumed run together."""
         return self._resumed_seconds + (time.monotonic() - self._started if self._started is not None else 0.0)
+
+    def energy(self) -> EnergyUse:
+        """What training used, all sessions of a resumed run together; a part of it is not given as if it were the whole."""
+        joules = self._meter.joules
+        missing = {part: UNREADABLE for part, value in joules.items() if value is None}
+        before = self._resumed_energy
+        if before is not None:
+            missing |= {part: PARTIAL for part in joules if before.get(part) is None and part not in missing}
+        return EnergyUse(
+            joules={
+                part: None if value is None or part in missing else value + ((before or {}).get(part) or 0.0)
+                for part, value in joules.items()
+            },
+            missing=missing,
+        )
 
     def record(self, task: str, counts: NDArray[np.int64], loss: Tensor) -> None:
         """Add one micro-batch: its counts [4] (the last: labelled items) and its mean loss per item."""
@@ -97,6 +124,7 @@ class RunAccounts:
             ledger=ledger.by_task(),
             loss_sums=self._loss_sums(),
             seconds=self.seconds,
+            energy=self.energy().joules,
             threads=torch.get_num_threads(),
             **parts,
         )

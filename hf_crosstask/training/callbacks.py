@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -21,6 +22,10 @@ class PlanProgress(TrainerCallback):
 
     To the Trainer the whole plan is one epoch, which is what makes skipping on resume exact. Logged epochs and the
     `epoch` strategies of evaluation, saving and logging follow the plan instead.
+
+    `eval_steps` below 1 is a share of the plan's steps: 0.1 evaluates exactly ten times, however many steps there are (the
+    Trainer rounds the distance between evaluations up, which leaves short runs fewer), so that runs of different length
+    look at validation equally often. Where the best checkpoint is kept, one is saved at each of them.
     """
 
     def __init__(self, plan: TrainingPlan):
@@ -37,6 +42,12 @@ class PlanProgress(TrainerCallback):
             control.should_log |= args.logging_strategy == IntervalStrategy.EPOCH
             control.should_evaluate |= args.eval_strategy == IntervalStrategy.EPOCH
             control.should_save |= args.save_strategy == SaveStrategy.EPOCH
+        share = args.eval_steps or 1.0
+        if args.eval_strategy == IntervalStrategy.STEPS and share < 1:
+            looks = state.global_step in evenly(self.plan.num_steps, share) and state.global_step >= args.eval_delay
+            control.should_evaluate = looks
+            if args.load_best_model_at_end and args.save_strategy == SaveStrategy.STEPS:
+                control.should_save |= looks
         return control
 
     def on_epoch_end(
@@ -45,6 +56,12 @@ class PlanProgress(TrainerCallback):
         if state.global_step < self.plan.num_steps:  # stopped early, which ends no pass
             control.should_log = control.should_evaluate = control.should_save = False
         return control
+
+
+def evenly(steps: int, share: float) -> frozenset[int]:
+    """The steps (1-based) that end every `share` of all steps, and the last one."""
+    parts = int(round(1 / share, 6))
+    return frozenset({min(steps, math.ceil(round(part * share * steps, 6))) for part in range(1, parts + 1)} | {steps})
 
 
 class GracefulStop(TrainerCallback):

@@ -76,6 +76,7 @@ class Progress(BaseModel):
         conflicts: cosines of gradients so far; see `ConflictLog`.
         surgery_targets: GradVac's target similarities, [blocks, T, T].
         stage_scores: every task's metrics after each stage so far.
+        energy: joules so far by part of the machine, None where they could not be read; empty in earlier versions.
     """
 
     # A diverged run has losses that are not numbers; its checkpoints are complete all the same.
@@ -93,6 +94,7 @@ class Progress(BaseModel):
     conflicts: list[PairSums] = []
     surgery_targets: list[list[list[float]]] = []
     stage_scores: list[StageScores] = []
+    energy: dict[str, float | None] = {}
 
 
 class _Manifest(BaseModel):

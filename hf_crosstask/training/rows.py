@@ -71,7 +71,10 @@ def label_counts(dataset: Rows, task: str, *, shifted: bool) -> Ints:
     """
     if "labels" not in column_names(dataset):
         raise InputError(f"the training dataset of task {task} has no labels column")
-    first = np.asarray(dataset[0]["labels"])
+    first = dataset[0]["labels"]
+    if isinstance(first, list) and first and isinstance(first[0], list):
+        first = first[0]  # lists differ in length
+    first = np.asarray(first)
     if np.issubdtype(first.dtype, np.floating):
         return np.ones(len(dataset), np.int64)
     if first.ndim == 0:
@@ -80,6 +83,18 @@ def label_counts(dataset: Rows, task: str, *, shifted: bool) -> Ints:
     if shifted:
         counts = counts - np.asarray([row[0] != IGNORED for row in _column(dataset, "labels")], np.int64)
     return counts
+
+
+def answer_columns(dataset: Rows) -> Ints:
+    """[n, 2] the first and the last column of each row's answer: where `completion_mask` is 1 in any of its sequences, or
+    where `labels` are not -100."""
+    if "completion_mask" in column_names(dataset):
+        marked = [
+            np.concatenate([np.flatnonzero(each) for each in row]) for row in _column(dataset, "completion_mask")
+        ]
+    else:
+        marked = [np.flatnonzero(np.asarray(row) != IGNORED) for row in _column(dataset, "labels")]
+    return np.asarray([(each.min(), each.max()) for each in marked], np.int64)
 
 
 def fetch(dataset: Rows, indices: Sequence[int]) -> list[dict[str, Any]]:

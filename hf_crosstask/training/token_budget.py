@@ -9,7 +9,7 @@ from hf_crosstask.evaluation.result import MatchResult
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.plan import TrainingPlan
 from hf_crosstask.training.arguments import TokenBudgetTrainingArguments
-from hf_crosstask.training.matching import Reference, read_reference
+from hf_crosstask.training.matching import OF_RECIPES, Reference, read_reference
 from hf_crosstask.training.trainer import MultiTaskTrainer
 
 
@@ -64,18 +64,27 @@ class TokenBudgetTrainer(MultiTaskTrainer):
         """The plan for a budget; where a run is matched, for what of it is matched."""
         if self.reference is None:
             return super().plan_for(budget)
-        if self.reference.mode == "unique_tokens":
-            raise InputError("unique_tokens chooses training examples: give it in a recipe (budget.match)")
+        if self.reference.mode in OF_RECIPES:
+            raise InputError(f"{self.reference.mode} is matched by a recipe: give it in budget.match")
         return self.reference.plan(self.tasks, super().plan_for)
 
-    def match_result(self, counted: int) -> MatchResult:
-        """What was matched, and by how much a run of `counted` forward tokens misses it, in the unit of the mode."""
+    def match_result(self, counted: int, flops: int | None = None) -> MatchResult:
+        """What was matched, and by how much a run misses it, in the unit of the mode.
+
+        Args:
+            counted: its forward tokens.
+            flops: its floating-point operations, where they are matched.
+        """
         if self.reference is None:
             mode, reference, target = "total_tokens", "token_budget", self.token_budget
         else:
             mode, reference = self.reference.mode, self.reference.path
             target = self.reference.target(self.tasks)
         reached = {"updates": self.state.global_step, "unique_tokens": self.plan.tokens_per_pass}.get(mode, counted)
+        if mode == "flops":
+            if flops is None:
+                raise InputError("the FLOPs that were matched are in the run's result.json")
+            reached = flops
         return MatchResult(mode=mode, reference=reference, target=target, difference=reached - target)
 
     @property

@@ -26,6 +26,7 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_crosstask.encoding.collator import MultiTaskCollator
 from hf_crosstask.errors import CheckpointError, InputError, LedgerMismatchError, PlanError, unknown_name
+from hf_crosstask.evaluation.energy import machine_meter
 from hf_crosstask.models.multitask import MultiTaskModel, size
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.ledger import TokenLedger
@@ -401,7 +402,7 @@ class MultiTaskTrainer(StrategyTrainer):
             output = super().train(resume_from_checkpoint or None, trial, ignore_keys_for_eval)
         finally:
             self._graceful_stop.release_signal()
-        self.accounts.stop()
+            self.accounts.stop()
         self.ledger.verify(self.plan, self.state.global_step)
         return output
 
@@ -413,7 +414,8 @@ class MultiTaskTrainer(StrategyTrainer):
             self._resumed = (progress, checkpoint)
             if self.args.device.type == "cpu":
                 torch.set_num_threads(progress.threads)  # the same rounding as before the stop
-        return RunAccounts(self.tasks, self.args.device, self.args.world_size, progress)
+        meter = machine_meter(self.args.device) if self.args.process_index == 0 else None
+        return RunAccounts(self.tasks, self.args.device, self.args.world_size, progress, meter)
 
     def _check_tasks(self) -> None:
         model = base_model(self.model)

@@ -47,6 +47,7 @@ def test_a_controlled_run_counts_exactly_the_tokens_of_its_reference(tmp_path: P
             "reference": match,
             "target": reference.tokens.counted,
             "difference": 0,
+            "parameters": None,
         }
         assert digest(run_dir / "tokenizer" / "tokenizer.json") == digest(Path("s2/tokenizer/tokenizer.json"))
         # The same base model too: the reference's own, by its weights.
@@ -54,6 +55,48 @@ def test_a_controlled_run_counts_exactly_the_tokens_of_its_reference(tmp_path: P
         assert base["loaded_from"] == other["loaded_from"]
         unique = result.tasks["synthetic_relation"].tokens.unique
         assert result.tasks["synthetic_relation"].epochs == pytest.approx(reference.tokens.counted / unique)
+    _flops_are_matched(train)
+    _parameters_are_matched(train)
+
+
+def _flops_are_matched(train) -> None:
+    """Within one example; the plan says so before training."""
+    wanted = read_result("s2").flops
+    assert wanted is not None
+    assert wanted.planned == wanted.counted == sum(task.counted for task in wanted.tasks.values())
+    command = [*controlled("s2"), 'budget={"match": {"run": "s2", "mode": "flops"}}', "output_dir=flops"]
+    done = train(*command)
+    assert done.code == 0, done.err
+    result = read_result("flops")
+    assert result.flops is not None
+    assert result.match is not None
+    assert (result.match.mode, result.match.target) == ("flops", wanted.counted)
+    assert result.match.difference == result.flops.counted - wanted.counted
+    assert abs(result.match.difference) <= result.flops.largest_example < 0.02 * wanted.counted
+    assert f"matched to the {wanted.counted:,} of s2: {result.match.difference:+,}" in done.out
+    assert result.tokens.counted == result.tokens.planned != read_result("s2").tokens.counted
+
+
+def _parameters_are_matched(train) -> None:
+    """Within one percent, and tokens as well; the adapter is a plain PEFT one."""
+    wanted = read_result("s2")
+    command = [*controlled("s2"), 'budget={"match": {"run": "s2", "mode": "parameters"}}', "output_dir=parameters"]
+    done = train(*command)
+    assert done.code == 0, done.err
+    result = read_result("parameters")
+    assert result.match is not None
+    assert result.match.parameters is not None
+    assert result.match.parameters.target == wanted.parameters.trainable
+    assert result.match.parameters.reached == result.parameters.trainable
+    assert abs(result.parameters.trainable / wanted.parameters.trainable - 1) <= 0.01
+    assert result.parameters.active == {"synthetic_relation": result.parameters.trainable}
+    assert wanted.parameters.active["synthetic_relation"] < wanted.parameters.trainable
+    assert result.tokens.counted == wanted.tokens.counted
+    assert (result.match.mode, result.match.difference) == ("parameters", 0)
+    assert f"matched to the {wanted.parameters.trainable:,} total of the reference" in done.out
+    settings = json.loads(Path("parameters/adapters/shared/adapter_config.json").read_text())
+    assert settings["rank_pattern"]
+    assert settings["r"] >= 1
 
 
 def test_what_cannot_be_matched_is_refused(tmp_path: Path, train) -> None:

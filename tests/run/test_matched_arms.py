@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hf_crosstask.errors import InputError, MatchError
-from hf_crosstask.evaluation.result import RunResult, write_result
+from hf_crosstask.evaluation.result import RunResult, read_result, write_result
+from hf_crosstask.models.precision import Precision
 from hf_crosstask.planning.stored import write_plan
 from hf_crosstask.recipe import Recipe
+from hf_crosstask.run.flops import flop_counts
 from hf_crosstask.run.prepare import Prepared, prepare
+from hf_crosstask.run.train import build_trainer
 
 SIZES = {"train": 60, "validation": 4, "test": 4}
 NER = {"name": "synthetic_ner", "options": SIZES}
+#: Of two tasks, of which one uses less than all.
+PARAMETERS = {
+    "total": 900_000, "trainable": 60_000, "heads": 45_000, "per_adapter": {"shared": 15_000},
+    "active": {"synthetic_ner": 20_000, "bees": 55_000},
+}  # fmt: skip
 OWN = {"name": "bees", "type": "classification", "reader": "jsonl", "labels": ["yes", "no"]}
 
 
@@ -81,7 +91,8 @@ def multi(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Prepare
         "experiment_id": "x", "status": "finished", "strategy": "S2", "seed": 1,
         "fingerprints": {"recipe": "r", "data": "d", "plan": plan.fingerprint},
         "tokens": {"planned": total, "counted": total, "padded": total}, "match": None, "tasks": tasks,
-        "parameters": {"total": 1, "trainable": 1, "heads": 1, "per_adapter": {}},
+        "parameters": PARAMETERS,
+        "flops": flop_counts(prepared.flops, plan, plan.num_steps).model_dump(),
         "train": {
             "steps": plan.num_steps, "runtime_s": 1.0, "loss": 1.0, "tokens_per_s": 1.0, "peak_memory_bytes": 0,
             "stopped": None,
@@ -93,9 +104,10 @@ def multi(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Prepare
 
 
 def matched(task: Any, other: Any, folder: Path, mode: str, **more: Any) -> Prepared:
+    keys = {"equal_parameters": more.pop("equal_parameters")} if "equal_parameters" in more else {}
     changed = recipe(
         [task],
-        budget={"match": {"run": str(folder), "mode": mode}},
+        budget={"match": {"run": str(folder), "mode": mode, **keys}},
         audit={"policy": "purge", "against": [other]},
         **more,
     )
@@ -144,6 +156,78 @@ def test_updates_and_shares_of_the_tokens(multi, data):
         audit={"policy": "purge", "against": [own]},
     )
     assert prepare(half, base_models=folder / "models").plan.target_tokens == round(together.plan.total_tokens / 2)
+
+
+@pytest.mark.parametrize("task", ["synthetic_ner", "bees"])
+def test_flops_are_matched_within_an_example(multi, data, task):
+    together, folder = multi
+    both = {"synthetic_ner": NER, "bees": {**OWN, "path": str(data)}}
+    other = next(each for name, each in both.items() if name != task)
+    alone = matched(both[task], other, folder, "flops")
+    wanted = sum(together.flops.by_task(together.plan).values())
+    reached = sum(alone.flops.by_task(alone.plan).values())
+    assert alone.reference.target([task]) == wanted
+    assert abs(reached - wanted) <= alone.flops.largest_example(alone.plan)
+    assert alone.flops.largest_example(alone.plan) < 0.03 * wanted
+    assert matched(both[task], other, folder, "flops").plan.fingerprint == alone.plan.fingerprint
+    # A classifier's head is paid once a sentence, a tagger's at every word: as many FLOPs are not as many tokens.
+    tokens = alone.plan.total_tokens - together.plan.total_tokens
+    assert tokens != 0
+    bigger = {"name_or_path": "tiny:bert", "max_length": 64, "stride": 8, "adapter": {"r": 64}}
+    assert matched(both[task], other, folder, "flops", model=bigger).plan.total_tokens < alone.plan.total_tokens
+
+
+@pytest.mark.parametrize(("kind", "target"), [("total", 60_000), ("active", 20_000)])
+def test_parameters_and_tokens_are_matched(multi, data, kind, target, capsys):
+    together, folder = multi
+    own = {**OWN, "path": str(data)}
+    keys = {} if kind == "total" else {"equal_parameters": "active"}
+    alone = matched(NER, own, folder, "parameters", **keys)
+    assert alone.plan.total_tokens == together.plan.total_tokens
+    found = alone.matched_adapter
+    assert (found.match.matched, found.match.target) == (kind, target)
+    model = build_trainer(alone, Precision("fp32", torch.float32), {"output_dir": str(folder), "use_cpu": True}).model
+    assert model.parameter_counts()["trainable"] == found.match.reached
+    assert abs(found.match.reached / target - 1) <= 0.01
+    assert found.lora.scaling == 32 / 4
+    assert f"matched to the {target:,} {kind} of the reference" in found.describe()
+    assert ("60,000" if kind == "active" else "20,000") in found.describe()
+
+
+def rewritten(folder: Path, place: Path, **changes: Any) -> Path:
+    """The reference's folder with another result."""
+    shutil.copytree(folder, place)
+    result = read_result(folder).model_dump()
+    parameters = {**PARAMETERS, **changes.pop("parameters", {})}
+    write_result(place, RunResult.model_validate({**result, "parameters": parameters, **changes}))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "said"),
+    [
+        ({"mode": "flops"}, {"flops": None}, "cannot match the FLOPs of .* its result.json has none"),
+        (
+            {"mode": "parameters"},
+            {"parameters": {"trainable": 2_000}},
+            r"2,000 total trainable parameters .* of rank 1, and the head of synthetic_ner have 4,229 \(\+111.5%\)",
+        ),
+        ({"mode": "parameters"}, {"parameters": {"trainable": 10**7}}, "an adapter of rank .* are only 128 wide"),
+        (
+            {"mode": "parameters", "equal_parameters": "active"},
+            {"parameters": {"active": {}}},
+            "the active parameters of .* it is of an earlier version",
+        ),
+    ],
+)
+def test_what_cannot_be_matched_says_why_before_training(multi, data, tmp_path, mode, changes, said):
+    place = rewritten(multi[1], tmp_path / "run", **changes)
+    budget = {"match": {"run": str(place), **mode}}
+    with pytest.raises(MatchError, match=said):
+        prepare(
+            recipe([NER], budget=budget, audit={"policy": "purge", "against": [{**OWN, "path": str(data)}]}),
+            base_models=place / "models",
+        )
 
 
 def test_distinct_tokens_are_matched_by_sampling_examples(multi, data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from hf_crosstask.atomic import file_sha256, write_json
 from hf_crosstask.evaluation.predictions import Predictions, Target
 from hf_crosstask.evaluation.result import RunResult, write_result
 from hf_crosstask.planning.budget import Budget
+from hf_crosstask.planning.flops import FlopAccount, FlopRates
 from hf_crosstask.planning.plan import TrainingPlan, plan
 from hf_crosstask.planning.stored import write_plan
 from hf_crosstask.recipe import Recipe
+from hf_crosstask.run.flops import flop_counts
 from hf_crosstask.study.expand import PlannedRun
 from hf_crosstask.training.matching import read_reference
 
 TEST_EXAMPLES = 120
 #: How often an arm is right.
-LEVELS = {"S2": 0.9, "S1": 0.6, "S1_token_controlled": 0.62}
+LEVELS = {"text": 0.62, "S2": 0.9, "S1": 0.6, "S1_token_controlled": 0.62}
 
 SMALL = {"train": 12, "validation": 3, "test": 3}
 BASE: dict[str, Any] = {
@@ -71,13 +74,19 @@ def finish(run: PlannedRun, output_dir: Path) -> Path:
     write_json(folder / "recipe.json", recipe.resolved())
     write_plan(folder / "plan.npz", made)
     (folder / "checkpoint-1").mkdir(exist_ok=True)
-    tasks = {task: _task(recipe, made, task, folder) for task in recipe.task_names}
+    tasks = {task: _task(recipe, made, task, folder) for task in recipe.task_names if task not in recipe.text_tasks}
+    text = {task: _trained(made, task) for task in recipe.text_tasks}
     total = made.total_tokens
     match = None
     if recipe.budget.match:
-        reference = read_reference(recipe.budget.match.run, recipe.budget.match.mode)
+        budget = recipe.budget.match
+        reference = read_reference(budget.run, budget.mode, budget.fraction)
         target = reference.target(recipe.task_names)
         match = {"mode": reference.mode, "reference": reference.path, "target": target, "difference": total - target}
+        if reference.mode == "flops":
+            match["difference"] = sum(_account(made.tasks).by_task(made).values()) - target
+        if reference.mode == "parameters":
+            match["parameters"] = {"matched": "total", "target": 5000, "reached": 5010}
     files = [folder / "recipe.json", folder / "plan.npz", *folder.glob("predictions/*.parquet")]
     result = {
         "experiment_id": run.id,
@@ -88,7 +97,8 @@ def finish(run: PlannedRun, output_dir: Path) -> Path:
         "tokens": {"planned": total, "counted": total, "padded": total},
         "match": match,
         "tasks": tasks,
-        "parameters": {"total": 10, "trainable": 5, "heads": 1, "per_adapter": {}},
+        "text_tasks": text,
+        "parameters": {"total": 9000, "trainable": 5000, "heads": 1, "per_adapter": {}},
         "train": {
             "steps": made.num_steps, "runtime_s": 1.0, "loss": 0.5, "tokens_per_s": 1.0, "peak_memory_bytes": 0,
             "stopped": None,
@@ -96,6 +106,8 @@ def finish(run: PlannedRun, output_dir: Path) -> Path:
         "environment": {"versions": {"torch": "2"}, "hardware": "a CPU", "processes": 1, "git_commit": None},
         "files": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
         "threads": 1,
+        "flops": flop_counts(_account(made.tasks), made, made.num_steps).model_dump(),
+        "validation_looks": 0,
     }  # fmt: skip
     if recipe.evaluation.score_validation:
         result["validation"] = {task: {"accuracy": 0.5} for task in tasks}
@@ -112,11 +124,16 @@ def _plan(recipe: Recipe) -> TrainingPlan:
     match = recipe.budget.match
     if match is None:
         return make(Budget(epochs=recipe.budget.epochs))
-    return read_reference(match.run, match.mode, match.fraction).plan(recipe.task_names, make)
+    return read_reference(match.run, match.mode, match.fraction).plan(recipe.task_names, make, _account(lengths))
+
+
+def _account(tasks: Iterable[str]) -> FlopAccount:
+    """Invented costs; tasks differ."""
+    return FlopAccount({task: FlopRates(token=1000 + len(task), pair=2) for task in tasks})
 
 
 def _task(recipe: Recipe, made: TrainingPlan, task: str, folder: Path) -> dict[str, Any]:
-    level = LEVELS[recipe.strategy.name]
+    level = LEVELS["text" if recipe.text_tasks else recipe.strategy.name]
     drawn = np.random.default_rng([recipe.training.seed, *recipe.strategy.name.encode()]).normal(
         0, 0.03, TEST_EXAMPLES
     )
@@ -132,6 +149,12 @@ def _task(recipe: Recipe, made: TrainingPlan, task: str, folder: Path) -> dict[s
         predicted=tuple(label if hit else other[label] for label, hit in zip(gold, right, strict=True)),
         confidence=(0.5,) * TEST_EXAMPLES,
     ).to_parquet(folder / "predictions" / f"{task}.parquet")
+    score = {"primary": "accuracy", "values": {"accuracy": {"value": float(right.mean())}}, "majority": 0.5}
+    return {**_trained(made, task), "metrics": score}
+
+
+def _trained(made: TrainingPlan, task: str) -> dict[str, Any]:
+    """What a result says of a task besides its scores."""
     tokens = made.tokens_by_task[task]
     unique = int(made.lengths[task].sum())
     return {
@@ -139,6 +162,5 @@ def _task(recipe: Recipe, made: TrainingPlan, task: str, folder: Path) -> dict[s
         "examples": {"train": 12, "test": TEST_EXAMPLES},
         "tokens": {"planned": tokens, "counted": tokens, "padded": tokens, "supervised": 1, "unique": unique},
         "epochs": tokens / unique,
-        "metrics": {"primary": "accuracy", "values": {"accuracy": {"value": float(right.mean())}}, "majority": 0.5},
         "data_fingerprint": f"data of {task}",
     }

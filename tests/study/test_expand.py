@@ -72,6 +72,7 @@ def test_arms_that_come_to_the_same_run_share_it(tmp_path):
 def test_placebos_doses_envelopes_and_pairs(tmp_path):
     more = {
         "labels": {"strategy": "S2", "placebo": "permuted_labels", "match": {"arm": "S2"}},
+        "text": {"strategy": "S2", "placebo": "text", "control_of": "S2"},
         "domain": {
             "strategy": "S2", "placebo": "out_of_domain", "control_of": "S2",
             "auxiliary": [{**STUDY_TASK, "name": "ants", "options": {"sharing": 0.0}}],
@@ -83,11 +84,12 @@ def test_placebos_doses_envelopes_and_pairs(tmp_path):
     runs = runs_of(write_study(tmp_path), arms(**more), "seeds=[1]")
     found = {name: [run for run in runs if run.cells[0].arm == name] for name in more}
     assert {name: len(each) for name, each in found.items()} == {
-        "labels": 2, "domain": 2, "dose": 4, "envelope": 6, "distinct": 2,
+        "labels": 2, "text": 2, "domain": 2, "dose": 4, "envelope": 6, "distinct": 2,
     }  # fmt: skip
-    for run in found["labels"]:
-        (cell,) = run.cells
-        assert run.recipe.placebos == {"bees" if cell.target == "wasps" else "wasps": "permuted_labels"}
+    for name, placebo in (("labels", "permuted_labels"), ("text", "text")):
+        for run in found[name]:
+            (cell,) = run.cells
+            assert run.recipe.placebos == {"bees" if cell.target == "wasps" else "wasps": placebo}
     assert {run.recipe.task_names for run in found["domain"]} == {("bees", "ants"), ("wasps", "ants")}
     for run in found["dose"]:
         (cell,) = run.cells

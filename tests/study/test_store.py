@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import finish, write_study
+from fabricated import STUDY, finish, write_study
 
 from hf_crosstask import cli
 from hf_crosstask.atomic import json_fingerprint
+from hf_crosstask.report.collect import collect
+from hf_crosstask.report.run_sections import provenance_section
+from hf_crosstask.report.verdict_sections import token_control_section
 from hf_crosstask.study.assess import assess
 from hf_crosstask.study.command import open_study
 from hf_crosstask.study.expand import PlannedRun
@@ -61,6 +64,36 @@ def test_a_sound_study_has_no_problems_and_a_tidy_table(opened):
     (assessed,) = assess(study, store)
     assert all(verdict.category != "no_verdict" for verdict in assessed.verdict.tasks)
     assert all(verdict.controls[0].parity for verdict in assessed.verdict.tasks)
+
+
+TEXT = {"strategy": "S2", "placebo": "text", "match": {"arm": "S2"}}
+
+
+def test_a_text_placebo_is_a_control_that_rules_text_out(tmp_path, capsys):
+    folder = write_study(tmp_path, arms={**STUDY["arms"], "text": TEXT}, seeds=[1, 2, 3])
+    study, store = open_study(folder)
+    for run in store.runs:
+        finish(run, store.output_dir)
+    study, store = open_study(folder)
+    assert store.problems() == []
+    (assessed,) = assess(study, store)
+    for task, verdict in zip(("bees", "wasps"), assessed.verdict.tasks, strict=True):
+        assert verdict.task == task
+        assert verdict.category == "transfer"
+        control = verdict.controls[1]
+        assert (control.arm, control.mode, control.survived) == ("text", "text_placebo", True)
+        assert control.rules_out == "exposure to in-domain text"
+        assert "more training tokens and exposure to in-domain text" in verdict.sentence
+        assert "exposure to in-domain text" not in verdict.not_ruled_out
+        assert [(proof.difference, proof.holds) for proof in control.parity] == [(0, True)] * 3
+    rows = store.table()
+    assert set(rows.loc[rows["arm"] == "text", "target"]) == {"bees", "wasps"}
+    assert all(rows.loc[rows["arm"] == "text", "task"] == rows.loc[rows["arm"] == "text", "target"])
+    assert cli.main(["validate", str(folder)]) == 0
+    data = collect(study, store)
+    (controls, *_), (runs,) = (section(data).content.tables for section in (token_control_section, provenance_section))
+    assert ["bees", "text", "text_placebo", "exposure to in-domain text"] in [row[:4] for row in controls.rows]
+    assert "bees, wasps (text only)" in [row[1] for row in runs.rows]
 
 
 def other_score(content: dict[str, Any]) -> None:

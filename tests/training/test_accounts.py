@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from hf_crosstask.errors import LedgerMismatchError
+from hf_crosstask.evaluation.energy import PARTIAL, UNREADABLE, Counter, EnergyMeter
+from hf_crosstask.evaluation.result import EnergyUse
 from hf_crosstask.planning.budget import Budget
 from hf_crosstask.planning.plan import plan
 from hf_crosstask.training.accounts import RunAccounts
+from hf_crosstask.training.checkpoint import Progress
 
 CPU = torch.device("cpu")
 TASKS = ("ner", "cls")
@@ -53,6 +56,40 @@ def test_counts_losses_and_time_go_on_after_a_resume(made):
     assert second.ledger().by_task()["ner"]["tokens"] == 35
     assert second.mean_losses() == pytest.approx({"ner": 0.6, "cls": 1.0})
     assert second.seconds == progress.seconds
+
+
+def test_energy_goes_on_after_a_resume(made):
+    counted = {"cpu": 0.0}
+
+    def accounts(progress=None, counters=("cpu",)):
+        meter = EnergyMeter(
+            {part: [Counter(lambda: counted["cpu"])] if part in counters else [] for part in ("cpu", "gpu")}
+        )
+        return RunAccounts(TASKS, CPU, progress=progress, meter=meter)
+
+    first = accounts()
+    record(first, "ner", 6, 30, 30, 0.5)
+    record(first, "cls", 3, 12, 3, 1.0)
+    first.start()
+    counted["cpu"] += 5.0
+    progress = first.progress(made, 1, "recipe")
+    counted["cpu"] += 100.0  # after the checkpoint, and lost with the kill
+    first.stop()
+    second = accounts(Progress.model_validate_json(progress.model_dump_json()))
+    second.start()
+    counted["cpu"] += 2.0
+    second.stop()
+    counted["cpu"] += 50.0
+    assert second.energy() == EnergyUse(joules={"cpu": 7.0, "gpu": None}, missing={"gpu": UNREADABLE})
+    assert second.energy().watt_hours == 7 / 3600
+    # Where one session was not measured, the others are not given for the whole.
+    elsewhere = accounts(progress, counters=())
+    assert elsewhere.energy() == EnergyUse(
+        joules=dict.fromkeys(("cpu", "gpu")), missing=dict.fromkeys(("cpu", "gpu"), UNREADABLE)
+    )
+    assert elsewhere.energy().watt_hours is None
+    older = accounts(progress.model_copy(update={"energy": {}}))
+    assert older.energy().missing == {"cpu": PARTIAL, "gpu": UNREADABLE}
 
 
 def test_no_progress_that_differs_from_the_plan(made):

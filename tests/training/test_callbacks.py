@@ -5,9 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import TrainerCallback
 
-from hf_crosstask.training.callbacks import GracefulStop
+from hf_crosstask.training.callbacks import GracefulStop, evenly
 from hf_crosstask.training.checkpoint import checkpoints, problem
 
 
@@ -141,3 +143,13 @@ def test_epoch_strategies_follow_the_plan(make_trainer, eval_data):
     after = trainer.plan.tokens_after_step.sum(axis=1) / trainer.plan.tokens_per_pass
     assert epochs == [after[step] for step in ends]
     assert epochs[-1] == pytest.approx(2.5, abs=0.01)
+
+
+@given(st.integers(1, 5000), st.integers(1, 50))
+def test_a_share_is_as_many_parts_however_many_steps_there_are(steps, parts):
+    ends = sorted(evenly(steps, 1 / parts))
+    assert len(ends) == min(steps, parts)
+    assert ends[-1] == steps
+    between = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    assert max(between) - min(between) <= 1
+    assert evenly(10, 0.3) == {3, 6, 9, 10}

@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_crosstask.errors import CheckpointError
 from hf_crosstask.training import checkpoint as checkpoints
+from hf_crosstask.training.callbacks import evenly
 from hf_crosstask.training.checkpoint import last_complete_checkpoint
 
 
@@ -197,6 +198,27 @@ def test_the_best_saved_checkpoint_survives_a_better_one_that_was_not_saved(scor
     trainer.train()
     assert saved_steps(trainer) == [2, 8]
     assert same(weights(trainer), snapshots.at[2])
+
+
+def test_a_share_of_the_run_is_as_many_looks_at_validation_in_a_run_of_any_length(scored, weights, same):
+    snapshots, steps = Snapshots(weights), 11
+    ends = sorted(evenly(steps, 0.2))
+    trainer = scored(
+        {ends[1]: 0.9, steps: 0.2},
+        max_steps=steps,
+        eval_strategy="steps",
+        eval_steps=0.2,
+        save_strategy="steps",
+        save_steps=0.2,
+        load_best_model_at_end=True,
+        callbacks=[snapshots],
+    )
+    snapshots.trainer = trainer
+    trainer.train()
+    looks = [entry["step"] for entry in trainer.state.log_history if "eval_macro_score" in entry]
+    assert looks == ends
+    assert len(looks) == 5  # rounded up, the distance would leave four looks at 11 steps
+    assert same(weights(trainer), snapshots.at[ends[1]])
 
 
 def test_save_strategy_best(scored, weights, same):

@@ -18,6 +18,7 @@ def test_a_number_of_tokens_is_hit_exactly(make_trainer, train_data):
         "reference": "token_budget",
         "target": 1500,
         "difference": 0,
+        "parameters": None,
     }
 
 
