@@ -29,6 +29,16 @@ class Precision:
     quantization: Quantization = "none"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
+    @property
+    def formats(self) -> str:
+        """The numbers computed with, in words."""
+        return formats(self.name, self.quantization)
+
+
+def formats(precision: str, quantization: str) -> str:
+    """The numbers that a run computes with, in words."""
+    return precision if quantization == "none" else f"{precision}, {quantization}"
+
 
 _FROZEN = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

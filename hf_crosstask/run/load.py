@@ -18,6 +18,7 @@ from hf_crosstask.models.precision import Precision
 from hf_crosstask.models.strategy_layout import strategy_layout
 from hf_crosstask.models.tiny import is_tiny
 from hf_crosstask.recipe import Recipe, load_recipe
+from hf_crosstask.run.matched_adapter import adapter_reaching
 from hf_crosstask.tasks.registry import resolve_card
 
 
@@ -59,6 +60,8 @@ def load_run(folder: str | Path, *, base_model: str | None = None, device: str =
     layout = None
     if model.adapter is not None:
         lora = LoraSettings(**model.adapter.model_dump(exclude={"type"}))
+        if result.match is not None and result.match.parameters is not None:
+            lora, _ = adapter_reaching(result.match.parameters.target, cards[0], config, lora)
         layout = strategy_layout(recipe.strategy, lora, cards, config, result.stages.order if result.stages else None)
     quantization = "nf4" if result.model.get("quantization") == "nf4" else "none"
     loaded = build_model(

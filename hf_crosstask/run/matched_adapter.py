@@ -47,6 +47,19 @@ class MatchedAdapter:
         )
 
 
+def adapter_reaching(
+    target: int, card: TaskCard, config: PretrainedConfig, lora: LoraSettings
+) -> tuple[LoraSettings, int]:
+    """The adapter that comes nearest to so many trainable parameters, the task's head included, and their number.
+
+    Raises:
+        InputError: there is none.
+    """
+    head = head_parameters([card], config)[card.name]
+    found, size = adapter_with(config, lora, target - head)
+    return found, size + head
+
+
 def match_parameters(recipe: Recipe, card: TaskCard, config: PretrainedConfig, reference: Reference) -> MatchedAdapter:
     """Choose ranks so that adapter and head have as many trainable parameters as the reference.
 
@@ -66,10 +79,10 @@ def match_parameters(recipe: Recipe, card: TaskCard, config: PretrainedConfig, r
     target, head = reference.parameters(card.name, matched), head_parameters([card], config)[card.name]
     lora = LoraSettings(**adapter.model_dump(exclude={"type"}))
     try:
-        found, size = adapter_with(config, lora, target - head)
+        found, reached = adapter_reaching(target, card, config, lora)
     except InputError as error:
         raise MatchError(f"cannot match the {matched} parameters of {reference.path}: {error}") from None
-    reached, layers = size + head, module_sizes(config, lora)
+    layers = module_sizes(config, lora)
     if abs(reached - target) > TOLERANCE * target:
         raise MatchError(
             f"cannot match the {target:,} {matched} trainable parameters of {reference.path} within {TOLERANCE:.0%}: the "

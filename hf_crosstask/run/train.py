@@ -90,7 +90,7 @@ def train(recipe: Recipe, *, dry_run: bool = False, resume: bool = False, smoke_
         base_models = Path(recipe.base_model_dir).expanduser() if recipe.base_model_dir else run_dir / "base_model"
         prepared = _prepare(recipe, probe, base, base_models, fitting=record)
         precision = run_precision(prepared, probe.device)
-        checkpoint = _checkpoint(run_dir, prepared) if resume else None
+        checkpoint = _checkpoint(run_dir, prepared, precision) if resume else None
         if smoke_test and checkpoint is None:
             _smoke_test(prepared, precision, base)
         trainer = build_trainer(prepared, precision, base)
@@ -164,11 +164,12 @@ def _smoke_test(prepared: Prepared, precision: Precision, base: Mapping[str, Any
     run_smoke_test(prepared, lambda run, folder: build_trainer(run, precision, {**base, "output_dir": str(folder)}))
 
 
-def _checkpoint(run_dir: Path, prepared: Prepared) -> Path | None:
+def _checkpoint(run_dir: Path, prepared: Prepared, precision: Precision) -> Path | None:
     """The newest complete checkpoint, checked to be of this run before anything of the run is touched."""
     checkpoint = last_complete_checkpoint(run_dir)
     if checkpoint is not None:
-        read_progress(checkpoint, plan=prepared.plan.fingerprint, run=prepared.run_fingerprint)
+        plan, run = prepared.plan.fingerprint, prepared.run_fingerprint
+        read_progress(checkpoint, plan=plan, run=run, formats=precision.formats)
     return checkpoint
 
 

@@ -76,6 +76,7 @@ class Progress(BaseModel):
         conflicts: cosines of gradients so far; see `ConflictLog`.
         surgery_targets: GradVac's target similarities, [blocks, T, T].
         stage_scores: every task's metrics after each stage so far.
+        formats: the numbers computed with, such as `bf16` or `fp16, nf4`; empty in earlier versions.
         energy: joules so far by part of the machine, None where they could not be read; empty in earlier versions.
     """
 
@@ -90,6 +91,7 @@ class Progress(BaseModel):
     loss_sums: dict[str, tuple[float, float]]
     seconds: float
     threads: int
+    formats: str = ""
     weighting: WeightingState = WeightingState()
     conflicts: list[PairSums] = []
     surgery_targets: list[list[list[float]]] = []
@@ -177,11 +179,16 @@ def write_progress(folder: str | Path, progress: Progress) -> Path:
     return write_text(Path(folder) / PROGRESS, progress.model_dump_json(indent=2) + "\n")
 
 
-def read_progress(checkpoint: str | Path, *, plan: str, run: str) -> Progress:
+def read_progress(checkpoint: str | Path, *, plan: str, run: str, formats: str | None = None) -> Progress:
     """The progress a checkpoint holds.
 
+    Args:
+        checkpoint: its folder.
+        plan, run: the fingerprints that it must have.
+        formats: the numbers that training would go on with; None: not to be compared.
+
     Raises:
-        CheckpointError: the checkpoint is incomplete or belongs to another plan or run.
+        CheckpointError: the checkpoint is incomplete, belongs to another plan or run, or was computed in other numbers.
     """
     broken = problem(checkpoint)
     if broken:
@@ -198,6 +205,12 @@ def read_progress(checkpoint: str | Path, *, plan: str, run: str) -> Progress:
                 f"{checkpoint} belongs to another {what} (fingerprint {stored[:12]}, this run's is {wanted[:12]}). Resume "
                 "with the recipe and data it was started with, or start anew in another output_dir."
             )
+    if progress.formats and formats is not None and progress.formats != formats:
+        raise CheckpointError(
+            f"{checkpoint} was computed in {progress.formats}, but here it would go on in {formats}, which is another "
+            "model. Where a recipe's model.precision or model.quantization is auto, the device decides: resume on one like the "
+            "first."
+        )
     return progress
 
 

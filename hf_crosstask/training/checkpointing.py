@@ -18,11 +18,19 @@ from transformers.trainer_utils import SaveStrategy
 
 from hf_crosstask.errors import CheckpointError
 from hf_crosstask.models.multitask import MultiTaskModel, trainable_state
+from hf_crosstask.models.precision import formats
 from hf_crosstask.planning.plan import TrainingPlan
 from hf_crosstask.training import checkpoint as checkpoints
 from hf_crosstask.training.accounts import RunAccounts
 from hf_crosstask.training.arguments import MultiTaskTrainingArguments
 from hf_crosstask.training.modules import unwrap_ddp
+
+
+def number_formats(args: MultiTaskTrainingArguments, model: nn.Module) -> str:
+    """The numbers that a trainer computes with, in words."""
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+    quantized = any(getattr(module, "is_loaded_in_4bit", False) for module in model.modules())
+    return formats(precision, "nf4" if quantized else "none")
 
 
 class AtomicCheckpoints(Trainer):
@@ -57,6 +65,7 @@ class AtomicCheckpoints(Trainer):
             staging.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
         parts = self.progress_parts()
+        parts["formats"] = number_formats(self.args, self.model)
         progress = self.accounts.progress(self.plan, self.state.global_step, self.args.fingerprint, **parts)
         if self.is_fsdp_enabled:
             self.save_model(str(staging), _internal_call=True)

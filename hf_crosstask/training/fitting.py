@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hf_crosstask.errors import InputError
+from hf_crosstask.models.multitask import MultiTaskModel
 from hf_crosstask.training.feed import token_batches
 from hf_crosstask.training.modules import unwrap_ddp
 from hf_crosstask.training.rows import Rows, fetch, row_shapes
@@ -159,7 +160,7 @@ def _peak_bytes(
                 _run(trainer, model, task, dataset, rows)
     except torch.cuda.OutOfMemoryError:
         return None
-    return int(torch.cuda.max_memory_allocated(device)) + _optimizer_bytes(model)
+    return int(torch.cuda.max_memory_allocated(device)) + _held_bytes(trainer, model)
 
 
 def _fit_host(
@@ -176,7 +177,7 @@ def _fit_host(
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, _unpack):
         _run(trainer, model, task, (trainer.train_dataset or {})[task], rows)
     computed = int(shapes[task][rows, 0].sum() * shapes[task][rows, 1].max())
-    fixed = _optimizer_bytes(model) + _gradient_bytes(model)
+    fixed = _held_bytes(trainer, model) + _gradient_bytes(model)
     probes = []
     for size in tried:
         needed = int(fixed + _CPU_FACTOR * kept.bytes * size / computed)
@@ -228,8 +229,13 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _optimizer_bytes(model: nn.Module) -> int:
-    return _OPTIMIZER_COPIES * sum(parameter.nbytes for parameter in _trained(model))
+def _held_bytes(trainer: MultiTaskTrainer, model: nn.Module) -> int:
+    """The optimizer's state, and the tasks' own gradients that surgery keeps until the end of a step."""
+    held = _OPTIMIZER_COPIES * sum(parameter.nbytes for parameter in _trained(model))
+    if trainer.args.gradient_surgery != "none" and isinstance(model, MultiTaskModel):
+        for group in model.shared_groups():
+            held += len(group.users) * sum(parameter.nbytes for _, parameter in group.parameters)
+    return held
 
 
 def _gradient_bytes(model: nn.Module) -> int:

@@ -37,6 +37,7 @@ from hf_crosstask.training.accounts import RunAccounts
 from hf_crosstask.training.arguments import MultiTaskTrainingArguments
 from hf_crosstask.training.callbacks import GracefulStop, PlanProgress
 from hf_crosstask.training.checkpoint import Progress
+from hf_crosstask.training.checkpointing import number_formats
 from hf_crosstask.training.evaluating import ComputeMetrics, by_task
 from hf_crosstask.training.feed import Collator, Fed, StepFeed, seed_dropout
 from hf_crosstask.training.modules import base_model, unwrap_ddp
@@ -409,7 +410,12 @@ class MultiTaskTrainer(StrategyTrainer):
     def _new_accounts(self, checkpoint: str | None = None) -> RunAccounts:
         progress = self._resumed = None
         if checkpoint is not None:
-            progress = checkpoints.read_progress(checkpoint, plan=self.plan.fingerprint, run=self.args.fingerprint)
+            progress = checkpoints.read_progress(
+                checkpoint,
+                plan=self.plan.fingerprint,
+                run=self.args.fingerprint,
+                formats=number_formats(self.args, self.model),
+            )
             TokenLedger.from_json(self.plan.tasks, progress.ledger).verify(self.plan, progress.step)
             self._resumed = (progress, checkpoint)
             if self.args.device.type == "cpu":

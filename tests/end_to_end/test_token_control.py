@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from launching import RECIPES, SMALL
 
+from hf_crosstask import load_run
 from hf_crosstask.evaluation.result import read_result
 
 S2 = [RECIPES / "quickstart.json", *SMALL]
@@ -94,6 +95,7 @@ def _parameters_are_matched(train) -> None:
     assert result.tokens.counted == wanted.tokens.counted
     assert (result.match.mode, result.match.difference) == ("parameters", 0)
     assert f"matched to the {wanted.parameters.trainable:,} total of the reference" in done.out
+    assert load_run("parameters").model.parameter_counts()["trainable"] == result.parameters.trainable
     settings = json.loads(Path("parameters/adapters/shared/adapter_config.json").read_text())
     assert settings["rank_pattern"]
     assert settings["r"] >= 1

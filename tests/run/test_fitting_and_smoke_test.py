@@ -75,6 +75,20 @@ def same(one, other):
     )
 
 
+def test_a_four_bit_run_goes_on_in_four_bits(recipe, monkeypatch):
+    stopped, folder = recipe("auto4", "model.quantization=auto", "training.time_limit_minutes=0.0001")
+    made, _ = recipe("auto4", "model.quantization=auto")
+    monkeypatch.setattr("hf_crosstask.run.precision.resolve_quantization", lambda *_, **__: "nf4")  # a small device
+    with pytest.raises(Interrupted):
+        train(stopped)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"computed in fp32, nf4, but here it would go on in fp32.*quantization"):
+        train(made, resume=True)
+    monkeypatch.setattr("hf_crosstask.run.precision.resolve_quantization", lambda *_, **__: "nf4")
+    train(made, resume=True)
+    assert read_result(folder).model["quantization"] == "nf4"
+
+
 def test_the_size_is_found_kept_and_never_changed(recipe, fixed, capsys):
     limited, folder = recipe("auto", "training.micro_batch_tokens=auto", "training.time_limit_minutes=0.0001")
     with pytest.raises(Interrupted):

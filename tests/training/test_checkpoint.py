@@ -163,6 +163,18 @@ def test_another_plan_or_run_is_refused(save, wanted, what):
     assert "Resume with the recipe and data it was started with, or start anew" in str(error.value)
 
 
+def test_other_numbers_are_refused(tmp_path):
+    staging = checkpoints.staging_folder(tmp_path, 1)
+    staging.mkdir()
+    checkpoints.write_progress(staging, progress(formats="bf16, nf4"))
+    folder, same = checkpoints.commit(staging), {"plan": "p" * 64, "run": "r"}
+    assert checkpoints.read_progress(folder, **same, formats="bf16, nf4") == checkpoints.read_progress(folder, **same)
+    with pytest.raises(
+        CheckpointError, match="computed in bf16, nf4, but here it would go on in fp16, which is another"
+    ):
+        checkpoints.read_progress(folder, **same, formats="fp16")
+
+
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     staging = checkpoints.staging_folder(tmp_path, 1)
     staging.mkdir()

@@ -52,6 +52,15 @@ def test_activation_checkpointing_is_counted(make_trainer):
     assert fit_micro_batch(again).probes[0].bytes < 0.7 * fit_micro_batch(plain).probes[0].bytes
 
 
+def test_gradients_that_surgery_keeps_are_counted(make_trainer):
+    plain = make_trainer(tokens_per_step=256, micro_batch_tokens=256)
+    surgery = make_trainer(tokens_per_step=256, micro_batch_tokens=256, gradient_surgery="pcgrad")
+    (group,) = surgery.model.shared_groups()
+    kept = len(group.users) * sum(parameter.nbytes for _, parameter in group.parameters)
+    assert kept > 0
+    assert fit_micro_batch(surgery).probes[0].bytes == fit_micro_batch(plain).probes[0].bytes + kept
+
+
 def test_fillings_hold_the_longest_and_the_shortest_rows():
     shape = np.asarray([[1, length] for length in (3, 9, 4, 4, 8, 5)])
     longest, shortest = fitting._fillings(shape, 18)
