@@ -208,8 +208,8 @@ def read_progress(checkpoint: str | Path, *, plan: str, run: str, formats: str |
     if progress.formats and formats is not None and progress.formats != formats:
         raise CheckpointError(
             f"{checkpoint} was computed in {progress.formats}, but here it would go on in {formats}, which is another "
-            "model. Where a recipe's model.precision or model.quantization is auto, the device decides: resume on one like the "
-            "first."
+            "model. Where a recipe's model.precision or model.quantization is auto, the device decides: resume on one like "
+            "the first."
         )
     return progress
 
