@@ -184,7 +184,8 @@ def _heatmap(axes: Axes, data: FigureData) -> None:
         reach = float(np.abs(known).max()) if known.size else 1.0
         limits, colours = (-(reach or 1.0), reach or 1.0), "PuOr"
     else:
-        limits, colours = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0), "cividis"
+        shares = not known.size or (known.min() >= 0 and known.max() <= 1)
+        limits, colours = (0.0, 1.0) if shares else (float(known.min()), float(known.max())), "cividis"
     image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     for row, column in np.ndindex(*values.shape):
         value = values[row, column]

@@ -118,7 +118,7 @@ def error_analysis(stored: Stored) -> Analysis | None:
         kind = runs[0].target.type
         if kind in ENTITY_TYPES:
             counts = _summed(entity_errors(run) for run in runs)
-            entities.append([arm, task, *(round(counts[name] / len(runs), 1) for name in ("right", *ENTITY_ERRORS))])
+            entities.append([arm, task, *(f"{counts[name] / len(runs):,.1f}" for name in ("right", *ENTITY_ERRORS))])
         elif kind in SET_TYPES:
             for label, (right, spurious, missed) in label_set_errors(runs[0]).items():
                 labels.append([arm, task, label, right, spurious, missed])
@@ -131,7 +131,7 @@ def error_analysis(stored: Stored) -> Analysis | None:
                     arm,
                     task,
                     len(runs[0]),
-                    round(mean(map(len, wrong)), 1),
+                    f"{mean(map(len, wrong)):,.1f}",
                     len(wrong_in_all(wrong)),
                     len(set().union(*wrong)),
                 ]
@@ -172,7 +172,7 @@ def _summed(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:
 
 def _confusion(arm: str, task: str, counts: Counter[tuple[str, str]]) -> FigureData:
     gold = sorted({pair[0] for pair in counts})
-    predicted = sorted({pair[1] for pair in counts})
+    predicted = sorted({label for pair in counts for label in pair})  # also what is never predicted
     totals = {label: sum(counts[label, other] for other in predicted) for label in gold}
     values: list[list[float | None]] = [[counts[g, p] / totals[g] for p in predicted] for g in gold]
     stem = "".join(letter if letter.isalnum() else "_" for letter in f"{arm}_{task}".lower())

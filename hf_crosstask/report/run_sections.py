@@ -196,7 +196,7 @@ def cost_section(data: ReportData) -> Section:
         memory = max(run.result.train.peak_memory_bytes for run in runs)
         price = None if data.price_per_hour is None else hours * data.price_per_hour
         padding = 1 - tokens / max(1, sum(run.result.tokens.padded for run in runs))
-        speed = tokens / seconds if seconds else None
+        speed = f"{tokens / seconds:,.0f}" if seconds else None
         energy = watt_hours([run.result for run in runs])
         rows.append(
             [arm, len(runs), tokens, f"{padding:.1%}", f"{hours:.3f}", speed, f"{memory / 2**20:,.0f}", price, energy]

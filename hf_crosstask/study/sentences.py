@@ -89,7 +89,9 @@ def of_study(verdict: StudyVerdict) -> str:
     """The study's verdict in words."""
     declared = [each for each in verdict.tasks if each.confirmatory] or verdict.tasks
     judged = [each for each in declared if not each.descriptive]
-    kind = "confirmatory" if verdict.confirmatory else "exploratory"
+    kind, but = "confirmatory " if verdict.confirmatory else "exploratory ", ""
+    if verdict.confirmatory and any(each.claim == "exploratory" for each in judged):
+        kind, but = "", " (declared confirmatory, but exploratory for want of seeds)"
     counts = [
         f"{category.replace('_', ' ')} on {sum(each.category == category for each in judged)}"
         for category in ("transfer", "negative_transfer", "equivalent", "undecided", "no_verdict")
@@ -103,6 +105,8 @@ def of_study(verdict: StudyVerdict) -> str:
     small = [each.task for each in declared if each.descriptive]
     described = f" Too small to test, only described: {', '.join(small)}." if small else ""
     found = (
-        f"Of {len(judged)} {kind} {'task' if len(judged) == 1 else 'tasks'}: {', '.join(counts)}." if judged else ""
+        f"Of {len(judged)} {kind}{'task' if len(judged) == 1 else 'tasks'}{but}: {', '.join(counts)}."
+        if judged
+        else ""
     )
     return f"{found}{mean}{only}{described}".strip()

@@ -199,6 +199,13 @@ def test_the_study_says_what_its_tasks_say():
     assert "transfer on 1, negative transfer on 1, equivalent on 1" in found.sentence
 
 
+def test_a_declared_study_of_few_seeds_says_that_it_is_exploratory():
+    few = study_verdict([evidence("a", seeds=3, matched=0.6, multi=0.8)], SETTINGS)
+    assert "Of 1 task (declared confirmatory, but exploratory for want of seeds): transfer on 1." in few.sentence
+    enough = study_verdict([evidence("a", matched=0.6, multi=0.8)], SETTINGS)
+    assert "Of 1 confirmatory task: transfer on 1." in enough.sentence
+
+
 def test_an_exploratory_gain_does_not_make_the_study_positive():
     found = study_verdict([evidence("a", multi=0.7, confirmatory=False), evidence("b")], SETTINGS)
     assert (found.category, found.tasks[0].category, found.at_least) == ("equivalent", "transfer", 0)
