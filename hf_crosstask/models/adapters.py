@@ -71,14 +71,18 @@ def add_adapters(backbone: PreTrainedModel, adapters: Mapping[str, LoraSettings]
     return model
 
 
-def add_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str = SHARED) -> PeftModel:
-    """Wrap a backbone with one trainable LoRA adapter; everything else is frozen.
+def add_lora(
+    backbone: PreTrainedModel, settings: LoraSettings, name: str = SHARED, *, low_cpu_mem_usage: bool = False
+) -> PeftModel:
+    """Wrap a backbone with one trainable LoRA adapter; everything else is frozen. `low_cpu_mem_usage`: without values.
 
     Raises:
         InputError: no module of the backbone has a target's name.
     """
     try:
-        return get_peft_model(backbone, lora_config(backbone, settings), adapter_name=name)
+        return get_peft_model(
+            backbone, lora_config(backbone, settings), adapter_name=name, low_cpu_mem_usage=low_cpu_mem_usage
+        )
     except ValueError as error:
         if "target modules" not in str(error).lower():
             raise

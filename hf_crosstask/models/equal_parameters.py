@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModel, PretrainedConfig
 
@@ -35,7 +34,7 @@ from hf_crosstask.models.adapter_layout import (
     shared_and_private,
     with_rank,
 )
-from hf_crosstask.models.adapters import LoraSettings, lora_config
+from hf_crosstask.models.adapters import LoraSettings, add_lora
 from hf_crosstask.models.backbone import take_pooler
 
 Arm = Literal["A1", "A2", "A3", "A4"]
@@ -73,7 +72,7 @@ def module_sizes(config: PretrainedConfig, lora: LoraSettings) -> dict[str, int]
         backbone = AutoModel.from_config(config)
         take_pooler(backbone)
         flat = LoraSettings(r=1, alpha=1, target_modules=lora.target_modules)
-        body = get_peft_model(backbone, lora_config(backbone, flat), low_cpu_mem_usage=True).base_model.model
+        body = add_lora(backbone, flat, low_cpu_mem_usage=True).base_model.model
     return {
         path: sum(parameter.numel() for name, parameter in layer.named_parameters() if "lora_" in name)
         for path, layer in body.named_modules()
@@ -231,7 +230,7 @@ def _trainable(config: PretrainedConfig, lora: LoraSettings) -> int:
     with torch.device("meta"):
         backbone = AutoModel.from_config(config)
         take_pooler(backbone)
-        model = get_peft_model(backbone, lora_config(backbone, lora), low_cpu_mem_usage=True)
+        model = add_lora(backbone, lora, low_cpu_mem_usage=True)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
