@@ -105,9 +105,9 @@ def main() -> None:
     (rank / "results.json").write_text(json.dumps(results))
     trainer.accelerator.wait_for_everyone()  # none leaves while another still needs the group
     trainer.end()
+    # Everything is written. torch's gloo threads now and then keep a process from freeing its group (seen twice).
+    os._exit(0)
 
 
 if __name__ == "__main__":
     main()
-    # Everything is written. torch's gloo threads now and then keep the interpreter from shutting down (seen once).
-    os._exit(0)
