@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_crosstask.errors import InputError
+from hf_crosstask.recipe.schema import Adapter
 
 SHARED = "shared"
 
@@ -40,6 +41,11 @@ class LoraSettings:
     use_dora: bool = False
     train_embeddings: bool = False
     ranks: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, adapter: Adapter) -> LoraSettings:
+        """The settings of a recipe's `model.adapter`."""
+        return cls(**adapter.model_dump(exclude={"type"}))
 
     @property
     def scaling(self) -> float:

@@ -59,7 +59,7 @@ def load_run(folder: str | Path, *, base_model: str | None = None, device: str =
     config, cards = load_config(source), [resolve_card(spec) for spec in recipe.tasks]
     layout = None
     if model.adapter is not None:
-        lora = LoraSettings(**model.adapter.model_dump(exclude={"type"}))
+        lora = LoraSettings.of(model.adapter)
         if result.match is not None and result.match.parameters is not None:
             lora, _ = adapter_reaching(result.match.parameters.target, cards[0], config, lora)
         layout = strategy_layout(recipe.strategy, lora, cards, config, result.stages.order if result.stages else None)

@@ -77,7 +77,7 @@ def match_parameters(recipe: Recipe, card: TaskCard, config: PretrainedConfig, r
     assert adapter is not None  # the recipe's own rule
     matched: Literal["total", "active"] = match.equal_parameters or "total"
     target, head = reference.parameters(card.name, matched), head_parameters([card], config)[card.name]
-    lora = LoraSettings(**adapter.model_dump(exclude={"type"}))
+    lora = LoraSettings.of(adapter)
     try:
         found, reached = adapter_reaching(target, card, config, lora)
     except InputError as error:

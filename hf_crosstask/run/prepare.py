@@ -191,7 +191,7 @@ def prepare(recipe: Recipe, *, base_models: Path) -> Prepared:
 
 def _lora(recipe: Recipe) -> LoraSettings | None:
     adapter = recipe.model.adapter
-    return None if adapter is None else LoraSettings(**adapter.model_dump(exclude={"type"}))
+    return None if adapter is None else LoraSettings.of(adapter)
 
 
 def _layout(

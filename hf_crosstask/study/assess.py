@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from hf_crosstask.atomic import json_fingerprint, write_json
 from hf_crosstask.errors import InputError
 from hf_crosstask.study.expand import Cell, PlannedRun, groups
 from hf_crosstask.study.looks import looks_differ, selection
-from hf_crosstask.study.parity import BUDGETS
+from hf_crosstask.study.parity import BUDGETS, Mode
 from hf_crosstask.study.schema import PLACEBO_MODES, Study
 from hf_crosstask.study.store import Store, stored_plan
 
@@ -24,19 +24,8 @@ if TYPE_CHECKING:
     from hf_crosstask.study.scored import ScoredRun
 
 FILE_NAME = "statistics.json"
-#: The primary control comes first: the one at equal tokens.
-_ORDER = (
-    "total_tokens",
-    "target_tokens",
-    "updates",
-    "flops",
-    "unique_tokens",
-    "envelope",
-    "parameters",
-    "text_placebo",
-    "label_placebo",
-    "format_placebo",
-)
+#: The primary control comes first: the one at equal tokens; the others in the order of their modes.
+_ORDER = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ class _Reader:
     def __init__(self, study: Study, store: Store):
         self._study, self._store = study, store
         self._run_of: dict[Cell, PlannedRun] = {cell: run for run in store.runs for cell in run.cells}
-        self._scored: dict[tuple[str, str], ScoredRun] = {}
+        self._scored: dict[tuple[str, str], tuple[ScoredRun, float]] = {}
 
     def cells(self, arm: str, comparison: Comparison, task: str) -> list[Cell]:
         """The cells of an arm that say something about a task in a comparison."""
@@ -266,30 +255,35 @@ class _Reader:
             if result is None:
                 continue
             try:
-                run = self._scored_run(cell, result, task)
+                run, value = self._scored_run(cell, result, task)
             except InputError as error:
                 problems.append(f"{cell.label}: {error}")
                 continue
             stated = result.tasks[task].metrics.values[run.metric_name].value
-            if not math.isclose(abs(run.value), abs(stated), rel_tol=1e-6, abs_tol=1e-9):
+            if not math.isclose(value, stated, rel_tol=1e-9, abs_tol=1e-12):
                 problems.append(
-                    f"{cell.label}: its result states {run.metric_name} {stated:.6f}, its predictions give {run.value:.6f}"
+                    f"{cell.label}: its result states {run.metric_name} {stated:.6f}, its predictions give {value:.6f}"
                 )
             runs.append(run)
         return runs
 
-    def _scored_run(self, cell: Cell, result: RunResult, task: str) -> ScoredRun:
+    def _scored_run(self, cell: Cell, result: RunResult, task: str) -> tuple[ScoredRun, float]:
+        """A run's statistics, and its score by the scorer that results are written by: the sums of a correlation's
+        statistics are not exact enough to check it."""
         from dataclasses import replace
 
         from hf_crosstask.evaluation.predictions import Predictions
+        from hf_crosstask.evaluation.scoring import scoring_for
         from hf_crosstask.study.scored import scored_run
 
         run = self._run_of[cell]
         if (run.id, task) not in self._scored:
             predictions = Predictions.from_parquet(self._store.folder(run) / "predictions" / f"{task}.parquet")
             metric = result.tasks[task].metrics.primary
-            self._scored[run.id, task] = scored_run(predictions, arm=cell.arm, seed=cell.seed, metric=metric)
-        return replace(self._scored[run.id, task], arm=cell.arm)
+            scored = scored_run(predictions, arm=cell.arm, seed=cell.seed, metric=metric)
+            self._scored[run.id, task] = scored, scoring_for(predictions.target).score(predictions)[metric]
+        scored, value = self._scored[run.id, task]
+        return replace(scored, arm=cell.arm), value
 
     def _result(self, cell: Cell) -> RunResult | None:
         return self._store.results.get(self._run_of[cell].id)

@@ -87,7 +87,7 @@ class RealMixture:
             self.config,
             self.cards,
             precision=resolve_precision("fp32", torch.device("cpu")),
-            lora=LoraSettings(**adapter.model_dump(exclude={"type"})) if adapter else None,
+            lora=LoraSettings.of(adapter) if adapter else None,
             head_dropout=settings.head_dropout,
             seed=self.recipe.training.seed,
         )

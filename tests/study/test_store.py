@@ -159,6 +159,19 @@ def test_a_forged_score_is_found_by_its_predictions(opened):
     assert reason.startswith(f"{run.label}: its result states accuracy 0.990000, its predictions give")
 
 
+def test_a_score_forged_in_its_ninth_digit_is_found(opened):
+    study, store = opened
+
+    def forged(content):
+        value = content["tasks"]["bees"]["metrics"]["values"]["accuracy"]
+        value["value"] *= 1 + 1e-8
+
+    rewrite(store.folder(controlled(store)), forged, sign=True)
+    (assessed,) = assess(study, store)
+    (reason,) = assessed.verdict.tasks[0].reasons
+    assert "its result states accuracy" in reason
+
+
 def test_a_run_on_other_data_gets_no_verdict(opened):
     study, store = opened
 
