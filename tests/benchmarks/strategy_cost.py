@@ -15,6 +15,7 @@ are left out. Ratios are medians of each round's own ratio.
   retained, and projections of the flattened gradients. Without its projection of a gradient on itself, and in our task
   order, so that the first step's gradients can be compared with ours;
 - + torchjd: the same with torchjd's PCGrad, where torchjd is installed (it is not on the package index);
+- S2, PEFT's layers: S2 with LoRA layers that are PEFT's own, not this library's (`models/fusion.py`);
 - S2, active rank and S2, total rank: one shared adapter of the rank that a task of S3a uses (16 + 8), or of the rank of
   all S3a's adapters together (16 + 4 x 8): what the architecture costs, apart from surgery.
 
@@ -44,6 +45,7 @@ from datasets import Dataset, disable_progress_bars
 from gpu_throughput import synthetic_rows
 from meter import markdown
 from mixture import Absent, encoder_folder, saved_lengths
+from peft_layers import use_pefts_own_layers
 from torch import Tensor
 from torch.nn import Parameter
 from torch.profiler import ProfilerActivity, profile
@@ -73,7 +75,7 @@ TASKS = {"bc2gm": "bc2gm", "chemprot": "chemprot", "pubmedqa": "pubmedqa", "gad"
 ROWS = 2000
 SEED = 0
 #: S2 of the rank that a task of S3a uses, and of the rank of all S3a's adapters together.
-ACTIVE, TOTAL = "S2, active rank", "S2, total rank"
+ACTIVE, TOTAL, PEFTS = "S2, active rank", "S2, total rank", "S2, PEFT's layers"
 _MIB = 2**20
 
 Aggregator = Callable[[Tensor, int], Tensor]
@@ -275,6 +277,8 @@ class Setting:
                 arms[f"{name} + {how}"] = self.arm(layout, aggregator=aggregator, without=name)
         for name, rank in ((ACTIVE, active), (TOTAL, total)):
             arms[name] = self.arm(one_shared(names, with_rank(self.lora, rank)))
+        arms[PEFTS] = self.arm(s2)
+        use_pefts_own_layers(arms[PEFTS].model)
         return arms
 
 
@@ -351,6 +355,7 @@ def verdicts(arms: Mapping[str, Arm], adapter_bytes: int) -> list[str]:
         ("S3a + PCGrad", "S2", "target"),
         ("S3a + PCGrad", ACTIVE, "equal active rank"),
         ("S3a + PCGrad", TOTAL, "equal parameters"),
+        ("S3a + PCGrad", PEFTS, "S2 as PEFT has it"),
         ("S3a + PCGrad", "S3a", "surgery alone"),
         ("S2 + PCGrad", "S2", "surgery alone"),
     ):

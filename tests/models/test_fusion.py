@@ -198,6 +198,65 @@ def test_several_adapters_are_one_of_the_sum_of_their_ranks(make, build, batch):
         torch.testing.assert_close(torch.cat(parts, side), theirs[f"{name}.shared.weight"], rtol=1e-4, atol=1e-6)
 
 
+class SameDropout(torch.nn.Module):
+    """The dropout of `_dropped_down` as a module of its own, which draws the same numbers."""
+
+    def forward(self, x):
+        return _dropped_down(x, torch.eye(x.shape[-1]), torch.nn.Dropout(0.3)) if self.training else x
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("family", ["bert", "phi3"])
+def test_one_adapter_is_what_peft_makes_of_it_with_the_same_dropout(build, tiny, family, quantization):
+    ours, theirs = (
+        build(
+            family,
+            noise=0.05,
+            lora=replace(SHARED, dropout=0.3),
+            head_dropout=0.0,
+            precision=Precision("fp32", torch.float32, quantization),
+        )
+        for _ in range(2)
+    )
+    batch = tiny(family).encoded()
+    for layer in theirs.fusion._layers:
+        assert layer.lora_variant.pop("shared")
+        layer.lora_dropout["shared"] = SameDropout()
+    for task in TASKS[:2]:
+        found, expected = gradients(ours, task, batch), gradients(theirs, task, batch)
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
+        with torch.no_grad():
+            assert torch.equal(ours.eval()(task=task, **batch).logits, theirs.eval()(task=task, **batch).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_one_adapter_merges_as_pefts_own_does(build, batch, quantization):
+    precision = Precision("fp32", torch.float32, quantization)
+    ours, theirs = (
+        build("bert", noise=0.05, lora=replace(SHARED, dropout=0.3), precision=precision).eval() for _ in range(2)
+    )
+    for layer in theirs.fusion._layers:
+        assert layer.lora_variant.pop("shared")
+    before = ours(task="answer", **batch).logits
+    for safe in (False, True):
+        for model in (ours, theirs):
+            model.backbone.merge_adapter(safe_merge=safe)
+        merged = ours(task="answer", **batch).logits
+        assert torch.equal(merged, theirs(task="answer", **batch).logits)
+        assert not torch.equal(merged, before)
+        for model in (ours, theirs):
+            model.backbone.unmerge_adapter()
+        assert torch.equal(ours(task="answer", **batch).logits, theirs(task="answer", **batch).logits)
+
+
+def test_one_adapter_without_dropout_is_pefts(build):
+    assert not any(layer.lora_variant for layer in build("bert", lora=SHARED).fusion._layers)
+    assert all(layer.lora_variant for layer in build("bert", lora=replace(SHARED, dropout=0.1)).fusion._layers)
+
+
 def test_trained_embeddings_are_shared_and_constant_outside(make, batch):
     model = make(shared=LoraSettings(r=4, dropout=0.0, train_embeddings=True), outside=("answer",))
     embedded = [name for name, p in model.named_parameters() if "modules_to_save" in name and p.requires_grad]
