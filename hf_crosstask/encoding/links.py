@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 #: Mentions with the same first and last word that are read at most.
 READINGS = 64
-#: Above so many ends of mentions a word, which no gold has, only the most probable mention between two words is read:
-#: links that dense are a broken model's, and its readings without number.
+#: Above so many ends of mentions a word (and above `READINGS` in all), which no gold has, only the most probable mention
+#: between two words is read: links that dense are a broken model's, and its readings without number.
 DENSE = 2
 #: Columns of the band by which a word is joined to the next one: in a new part, in the same part.
 OPENS, CONTINUES = 0, 1
@@ -101,7 +101,8 @@ def read(scores: NDArray[np.floating]) -> list[tuple[Mention, float]]:
     ends: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for first, distance, type_number in np.argwhere(scores[..., NEXT + 1 :] > 0).tolist():
         ends[first].append((distance, type_number))
-    limit = READINGS if sum(map(len, ends.values())) <= DENSE * len(scores) else 1
+    dense = sum(map(len, ends.values())) > max(DENSE * len(scores), READINGS)
+    limit = 1 if dense else READINGS
     for first, of_first in ends.items():
         paths = _paths(first, first + max(distance for distance, _ in of_first), joined, limit)
         for distance, type_number in of_first:

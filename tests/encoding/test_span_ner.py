@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import example as hypothesis_example
 from hypothesis import strategies as st
 
 from hf_crosstask.encoding import MultiTaskCollator, encode_task
@@ -109,8 +110,22 @@ def test_every_entity_is_read_back_or_counted_whatever_the_windows(tokenizer, da
         assert {len(cells) for cells in row["labels"]} == {reach}
 
 
+#: More mentions than words that they end at.
+CROWDED = (
+    "x.",
+    [
+        Entity("Disorder", ((0, 1), (1, 2))),
+        Entity("Disorder", ((0, 1),)),
+        Entity("Disorder", ((1, 2),)),
+        Entity("Drug", ((0, 1),)),
+        Entity("Drug", ((0, 2),)),
+    ],
+)
+
+
 @settings(suppress_health_check=QUIET, max_examples=40, deadline=None)
 @given(texts=st.lists(annotated(), min_size=1, max_size=3))
+@hypothesis_example(texts=[CROWDED])
 def test_nothing_is_lost_where_one_window_shows_all(bert, texts):
     encoded, found = round_trip(texts, bert, fields={"reach": 64}, max_length=512)
     report = encoded.report
