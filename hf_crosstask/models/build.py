@@ -17,6 +17,7 @@ from hf_crosstask.errors import InputError
 from hf_crosstask.models.adapter_layout import AdapterLayout, one_shared
 from hf_crosstask.models.adapters import LoraSettings, add_adapters
 from hf_crosstask.models.backbone import Source, is_causal, load_backbone, take_pooler
+from hf_crosstask.models.dropout import use_cheap_dropout
 from hf_crosstask.models.feeds import build_feed
 from hf_crosstask.models.heads import (
     ChoiceHead,
@@ -87,6 +88,7 @@ def build_model(
         backbone = language_model.base_model
     else:
         backbone = load_backbone(source, config, dtype, quantized_on=quantized_on)
+    use_cheap_dropout(backbone)
     pooler = take_pooler(backbone)
     set_seed(seed)
     layout = one_shared([card.name for card in cards], lora) if isinstance(lora, LoraSettings) else lora

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from hf_crosstask.errors import InputError
 from hf_crosstask.models.adapter_layout import PRIVATE_PREFIX, AdapterLayout
+from hf_crosstask.models.dropout import dropped_linear
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ class _Joint:
         constant = self.fusion.active.constant
         down = [_weight(layer.lora_A[name], name in constant) for name in names]
         up = [_weight(layer.lora_B[name], name in constant) * layer.scaling[name] for name in names]
-        low = _dropped_down(x, torch.cat(down), layer.lora_dropout[names[0]])
+        low = dropped_linear(x, torch.cat(down), layer.lora_dropout[names[0]])
         low, up = self.weigh(low, up)
         return result + nn.functional.linear(low, torch.cat(up, dim=1)).to(result.dtype)
 
@@ -257,7 +258,7 @@ class _Alone(LoraVariant):
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
         dropout, scaling = module.lora_dropout[active_adapter], module.scaling[active_adapter]
         if x.device.type == "cpu" and dropout.training:
-            update = nn.functional.linear(_dropped_down(x, down.weight, dropout), up.weight * scaling)
+            update = nn.functional.linear(dropped_linear(x, down.weight, dropout), up.weight * scaling)
         else:
             update = up(down(dropout(x))) * scaling
         return result + update.to(result.dtype)
@@ -273,51 +274,6 @@ class _Alone(LoraVariant):
     @staticmethod
     def unmerge(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
         return orig_weight.data - module.get_delta_weight(active_adapter).to(orig_weight.dtype)
-
-
-#: Dropout keeps an element with a probability that is a multiple of 1 / 2^16: one random number serves four elements.
-_DRAWS = 2**16
-
-
-class _DroppedDown(torch.autograd.Function):
-    """`linear(dropout(x), down)` that keeps x, which layers share, and not what dropout left of it, which none shares.
-
-    On a CPU dropout costs a LoRA layer as much as its products do, most of it for random numbers and for masks that are
-    no floats; hence `_kept`, and the conversions.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, down: Tensor, share: int) -> Tensor:
-        kept = _kept(x, share)
-        ctx.save_for_backward(x, down, kept)
-        ctx.scale = _DRAWS / share
-        return nn.functional.linear(kept.to(x.dtype).mul_(x), down) * ctx.scale  # where it has least to multiply
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, down, kept = ctx.saved_tensors
-        gradient, kept = gradient * ctx.scale, kept.to(x.dtype)
-        of_x = (gradient @ down).mul_(kept) if ctx.needs_input_grad[0] else None
-        of_down = gradient.flatten(0, -2).mT @ kept.mul_(x).flatten(0, -2) if ctx.needs_input_grad[1] else None
-        return of_x, of_down, None
-
-
-def _kept(x: Tensor, share: int) -> Tensor:
-    """Which elements of x dropout keeps: `share` of `_DRAWS`."""
-    numbers = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    return (numbers.view(torch.int16)[: x.numel()] < share - _DRAWS // 2).view(x.shape)
-
-
-def _dropped_down(x: Tensor, down: Tensor, dropout: nn.Module) -> Tensor:
-    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-    if p == 0:
-        return nn.functional.linear(x, down)
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, down = x.to(dtype), down.to(dtype)
-    share = min(max(round((1 - p) * _DRAWS), 1), _DRAWS - 1)
-    result: Tensor = _DroppedDown.apply(x, down, share)
-    return result
 
 
 def _weight(projection: nn.Module, constant: bool) -> Tensor:

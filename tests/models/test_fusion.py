@@ -16,8 +16,9 @@ from transformers import AutoModel
 from hf_crosstask.errors import InputError
 from hf_crosstask.models.adapter_layout import one_shared, only_private, shared_and_private
 from hf_crosstask.models.adapters import LoraSettings
+from hf_crosstask.models.dropout import dropped_linear
 from hf_crosstask.models.export import export_task_adapter
-from hf_crosstask.models.fusion import Activity, _dropped_down
+from hf_crosstask.models.fusion import Activity
 from hf_crosstask.models.precision import Precision
 from hf_crosstask.models.quantization import compute_exactly_on_cpu, nf4
 from hf_crosstask.models.task_adapter import task_adapter
@@ -140,45 +141,6 @@ def test_tasks_outside_use_the_shared_adapter_as_a_constant(make, batch, fusion)
     assert outside.users("backbone.x.lora_A.shared.weight") == ("drugs", "treats")
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("frozen", ["neither", "x", "down"])
-def test_dropout_and_product_in_one_have_the_gradients_of_both(autocast, frozen):
-    torch.manual_seed(0)
-    x, down = torch.randn(2, 5, 8, requires_grad=frozen != "x"), torch.randn(3, 8, requires_grad=frozen != "down")
-    dropout, weights = torch.nn.Dropout(0.4), torch.randn(2, 5, 3)
-
-    def gradients(low):
-        x.grad = down.grad = None
-        (low.float() * weights).sum().backward()
-        return low, x.grad, down.grad
-
-    torch.manual_seed(1)
-    kept = _dropped_down(torch.ones_like(x), torch.eye(8), dropout).detach() != 0
-    assert 0 < int(kept.sum()) < kept.numel()
-    torch.manual_seed(1)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        ours = gradients(_dropped_down(x, down, dropout))
-        theirs = gradients(torch.nn.functional.linear(x * kept / 0.6, down))
-    assert ours[0].dtype == (torch.bfloat16 if autocast else torch.float32)
-    for our, their in zip(ours, theirs, strict=True):
-        assert (our is None) == (their is None)
-        if our is not None:
-            torch.testing.assert_close(our, their, rtol=2e-2 if autocast else 2e-5, atol=5e-2 if autocast else 1e-6)
-    dropout.eval()
-    assert torch.equal(_dropped_down(x, down, dropout), torch.nn.functional.linear(x, down))
-
-
-def test_dropout_keeps_the_share_it_should():
-    for p in (0.05, 0.5, 0.9):
-        low = _dropped_down(torch.ones(401, 999), torch.eye(999), torch.nn.Dropout(p))
-        assert low.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-4)
-        dropped = (low == 0).float()
-        assert float(dropped.mean()) == pytest.approx(p, abs=0.004)
-        for shift in range(1, 5):  # neighbours are drawn from one number
-            other = dropped.flatten().roll(shift)
-            assert abs(float(torch.corrcoef(torch.stack([dropped.flatten(), other]))[0, 1])) < 0.01
-
-
 def test_several_adapters_are_one_of_the_sum_of_their_ranks(make, build, batch):
     model = make()
     joint = build("bert", lora=one_shared(TASKS, replace(SHARED, r=6, alpha=6)), head_dropout=0.0)
@@ -199,10 +161,10 @@ def test_several_adapters_are_one_of_the_sum_of_their_ranks(make, build, batch):
 
 
 class SameDropout(torch.nn.Module):
-    """The dropout of `_dropped_down` as a module of its own, which draws the same numbers."""
+    """The dropout of `dropped_linear` as a module of its own, which draws the same numbers."""
 
     def forward(self, x):
-        return _dropped_down(x, torch.eye(x.shape[-1]), torch.nn.Dropout(0.3)) if self.training else x
+        return dropped_linear(x, torch.eye(x.shape[-1]), torch.nn.Dropout(0.3)) if self.training else x
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
