@@ -10,8 +10,8 @@ A turn takes steps of a pass over the whole mixture, drawn anew for each round: 
 steps are alike; the ceiling the same rows; the peers every n-th batch of a pass, after sorting by padded size, so that a
 short turn has the whole pass's share of long rows and of padding. The peers get what helps them: rows in memory,
 batches made ahead, and mixed batches that pass the backbone once (`mixed_batches.py`). All arms train the same model on
-in turn; its LoRA layers are this library's for ours and the ceiling and PEFT's own for the peers, unless
-`Workload.our_layers_for_peers`.
+in turn; for ours and the ceiling its dropout, attention and LoRA layers are this library's, for the peers torch's and
+PEFT's own, unless `Workload.our_layers_for_peers`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from datasets import Dataset
 from meter import Meter, Turn
 from mixed_batches import MixedBatchModel, MixedCollator
 from mixture import Ints
-from peft_layers import pefts_own_layers
+from stock import stock
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -69,7 +69,7 @@ class Workload:
         turn_tokens: forward tokens of a turn, about.
         folder: for what trainers write.
         arguments: `TrainingArguments` of every trainer.
-        our_layers_for_peers: peers train this library's LoRA layers, too.
+        our_layers_for_peers: peers train with this library's layers, too.
     """
 
     model: MultiTaskModel
@@ -170,7 +170,7 @@ def _peer(work: Workload, seed: int, rows: Sequence[_Row], lengths: Ints, order:
         ],
         data_collator=MixedCollator(work.collate, work.per_token),
     )
-    with nullcontext() if work.our_layers_for_peers else pefts_own_layers(work.model):
+    with nullcontext() if work.our_layers_for_peers else stock(work.model):
         turn = _measured(trainer, work.model, steps=steps)
     turn.padded_share_of_pass = 1 - lengths[batches].sum() / (PEER_ROWS * longest.sum())
     return turn

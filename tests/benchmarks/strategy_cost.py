@@ -45,7 +45,7 @@ from datasets import Dataset, disable_progress_bars
 from gpu_throughput import synthetic_rows
 from meter import markdown
 from mixture import Absent, encoder_folder, saved_lengths
-from peft_layers import use_pefts_own_layers
+from stock import use_pefts_own_layers
 from torch import Tensor
 from torch.nn import Parameter
 from torch.profiler import ProfilerActivity, profile

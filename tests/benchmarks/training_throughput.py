@@ -34,7 +34,9 @@ def main() -> int:
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="whose tasks (default: %(default)s)")
     parser.add_argument("--max-length", type=int, help="of inputs, in tokens (default: the recipe's)")
     parser.add_argument("--full", action="store_true", help="train the whole encoder, not a LoRA adapter")
-    parser.add_argument("--our-layers-for-peers", action="store_true", help="transformers.Trainer on our LoRA layers")
+    parser.add_argument(
+        "--our-layers-for-peers", action="store_true", help="as `transformers.Trainer` would run in ours"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--examples", type=int, help="keep a random part of the mixture (default: all of it)")
     parser.add_argument("--turn-tokens", type=int, default=16384, help="forward tokens of a turn (%(default)s)")
@@ -67,7 +69,7 @@ def main() -> int:
     mixing = options.sampling + (f" {options.temperature:g}" if options.sampling == "temperature" else "")
     print(
         f"{options.recipe.stem}, {'full fine-tuning' if options.full else 'LoRA'}, {mixing} mixing, "
-        f"{options.examples or 'all'} examples, {'our' if options.our_layers_for_peers else 'PEFT'} layers for peers, "
+        f"{options.examples or 'all'} examples, peers with {'our' if options.our_layers_for_peers else 'stock'} layers, "
         f"{work.tokens_per_step} tokens a step, {work.micro_batch_tokens} a micro-batch, {options.turn_tokens} a turn; "
         f"{hardware()}, {options.threads} threads, load {os.getloadavg()[0]:.1f}; {date.today()}\n"
     )
