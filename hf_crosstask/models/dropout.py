@@ -2,7 +2,7 @@
 
 On a CPU most of what dropout takes goes into random numbers and into masks that are no floats, and torch's attention
 leaves its fast kernel for one that drops probabilities just as slowly. Here one random number serves four elements, and
-masks are kept as bytes. In a step of a BERT-size encoder that is a fifth of the time and more (`tests/benchmarks`).
+masks are kept as bytes. In a step of a BERT-size encoder that is about a fifth of the time (`tests/benchmarks`).
 
 The random numbers are those of torch's global generator of the CPU, so a seed before a forward pass fixes them.
 """

@@ -249,7 +249,7 @@ class _Attention(_Joint):
 class _Alone(LoraVariant):
     """Adds the update of one adapter as PEFT does, but on a CPU it passes the cheaper dropout of several adapters.
 
-    That takes a sixth off the time of a step and a quarter off its memory (`tests/benchmarks`). On a GPU dropout is one
+    That takes a sixth off the time of a step and a seventh off its memory (`tests/benchmarks`). On a GPU dropout is one
     kernel, and what this would gain there is not measured. Merging is PEFT's.
     """
 

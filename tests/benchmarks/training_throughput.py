@@ -39,10 +39,10 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--examples", type=int, help="keep a random part of the mixture (default: all of it)")
-    parser.add_argument("--turn-tokens", type=int, default=16384, help="forward tokens of a turn (%(default)s)")
+    parser.add_argument("--turn-tokens", type=int, default=24576, help="forward tokens of a turn (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each arm (default: %(default)s)")
     parser.add_argument("--tokens-per-step", type=int, default=4096, help="ours and the ceiling (%(default)s)")
-    parser.add_argument("--micro-batch-tokens", type=int, help="ours and the ceiling (default: the tokens of a step)")
+    parser.add_argument("--micro-batch-tokens", type=int, default=2048, help="ours and the ceiling (%(default)s)")
     parser.add_argument("--sampling", choices=("proportional", "temperature", "uniform"), default="proportional")
     parser.add_argument("--temperature", type=float, default=1.0, help="of temperature sampling")
     parser.add_argument("--arms", nargs="*", choices=list(TARGETS), default=list(TARGETS), help="besides ours")
@@ -59,7 +59,7 @@ def main() -> int:
             collate=MultiTaskCollator.for_tokenizer(mixture.tokenizer),
             mixing=Mixing(options.sampling, options.temperature),
             tokens_per_step=options.tokens_per_step,
-            micro_batch_tokens=options.micro_batch_tokens or options.tokens_per_step,
+            micro_batch_tokens=min(options.micro_batch_tokens, options.tokens_per_step),
             turn_tokens=options.turn_tokens,
             folder=folder,
             arguments={"use_cpu": True},
