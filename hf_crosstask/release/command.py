@@ -166,16 +166,22 @@ def shipped_card(folder: Path, recipe: Path, owner: str) -> str:
 
 
 def keep_records(run_dir: Path, folder: Path) -> None:
-    """Keep the records of a run that its card is rendered from (no weights): `folder/<recipe>/`."""
+    """Keep the records of a run that its card is rendered from (no weights): `folder/<recipe>/`.
+
+    Analyses of the run that was kept there before go.
+    """
     run = open_run(run_dir)
     bundle = collect(run, {}, licence=licence_text(run.cards, run.base))
     for name in _RECORDS:
         content = bundle.files.get(name)
         if isinstance(content, bytes):
             write_text(folder / run.recipe.name / name, content.decode())
-    for path in sorted((run_dir / ANALYSES).glob("*.json")):
-        if read_analysis(path).kind in KINDS:
-            write_text(folder / run.recipe.name / ANALYSES / path.name, path.read_text(encoding="utf-8"))
+    kept = folder / run.recipe.name / ANALYSES
+    analyses = [path for path in sorted((run_dir / ANALYSES).glob("*.json")) if read_analysis(path).kind in KINDS]
+    for path in kept.glob("*.json"):
+        path.unlink()
+    for path in analyses:
+        write_text(kept / path.name, path.read_text(encoding="utf-8"))
 
 
 def _recipe_text(path: Path, repo: str, options: CardOptions) -> str:

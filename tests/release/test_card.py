@@ -18,7 +18,7 @@ from hf_crosstask.evaluation.result import MatchResult, RunResult
 from hf_crosstask.release import card_tables as tables
 from hf_crosstask.release.bundle import Run, needs_all, open_run
 from hf_crosstask.release.card import CardOptions, run_card
-from hf_crosstask.release.command import Request, prepare, shipped_card
+from hf_crosstask.release.command import Request, keep_records, prepare, shipped_card
 from hf_crosstask.release.terms import common_identifier, restricted, terms_of
 from hf_crosstask.tasks.registry import builtin_cards
 
@@ -193,6 +193,20 @@ def test_verdicts_and_analyses_come_in_where_they_are_given(run, released_run, t
     assert "patient" not in text.split("## Leakage")[1].split("## Intended use")[0]
     assert "Calibration was not analysed" not in text
     assert "Contamination was not analysed" in text
+
+
+def test_kept_records_are_of_one_run(released_run, tmp_path) -> None:
+    run, cards = tmp_path / "run", tmp_path / "cards"
+    shutil.copytree(released_run, run)
+    write_analysis(
+        run / "analyses" / "calibration.json", Analysis(kind="calibration", title="Of that run", summary=["-"])
+    )
+    keep_records(run, cards)
+    (kept,) = cards.iterdir()
+    assert [path.name for path in (kept / "analyses").iterdir()] == ["calibration.json"]
+    shutil.rmtree(run / "analyses")
+    keep_records(run, cards)
+    assert not list((kept / "analyses").iterdir())
 
 
 @pytest.mark.parametrize("recipe", SHIPPED, ids=lambda path: path.stem)
