@@ -1,10 +1,12 @@
-"""Dropout that costs a CPU less than torch's; on any other device torch's own runs.
+"""Dropout that costs a CPU less than torch's.
 
 On a CPU most of what dropout takes goes into random numbers and into masks that are no floats, and torch's attention
 leaves its fast kernel for one that drops probabilities just as slowly. Here one random number serves four elements, and
 masks are kept as bytes. In a step of a BERT-size encoder that is about a fifth of the time (`tests/benchmarks`).
 
-The random numbers are those of torch's global generator of the CPU, so a seed before a forward pass fixes them.
+On any other device `Dropout` and `attention` are torch's own; `dropped_linear`, which the adapters of one task share, is
+the same everywhere. The random numbers are those of torch's generator of the device: a seed before a forward pass fixes
+them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+#: The name of `attention` in transformers' `attn_implementation`.
+ATTENTION = "sdpa_cpu_dropout"
 #: An element is kept with a probability that is a multiple of 1 / 2^16.
 _DRAWS = 2**16
 
@@ -58,10 +62,6 @@ def use_cheap_dropout(backbone: PreTrainedModel) -> None:
         AttentionInterface.register(ATTENTION, attention)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         backbone.set_attn_implementation(ATTENTION)
-
-
-#: Of transformers' `attn_implementation`.
-ATTENTION = "sdpa_cpu_dropout"
 
 
 def attention(
@@ -143,4 +143,4 @@ def _share(p: float) -> int:
 
 def _attention_dropout(backbone: PreTrainedModel) -> float:
     names = ("attention_probs_dropout_prob", "attention_dropout")
-    return max((float(getattr(backbone.config, name, 0.0) or 0.0) for name in names), default=0.0)
+    return max(float(getattr(backbone.config, name, None) or 0.0) for name in names)

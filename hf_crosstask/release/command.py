@@ -177,11 +177,16 @@ def keep_records(run_dir: Path, folder: Path) -> None:
         if isinstance(content, bytes):
             write_text(folder / run.recipe.name / name, content.decode())
     kept = folder / run.recipe.name / ANALYSES
-    analyses = [path for path in sorted((run_dir / ANALYSES).glob("*.json")) if read_analysis(path).kind in KINDS]
+    # All are read before any goes: the run may be the one that is kept there.
+    analyses = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted((run_dir / ANALYSES).glob("*.json"))
+        if read_analysis(path).kind in KINDS
+    }
     for path in kept.glob("*.json"):
         path.unlink()
-    for path in analyses:
-        write_text(kept / path.name, path.read_text(encoding="utf-8"))
+    for name, text in analyses.items():
+        write_text(kept / name, text)
 
 
 def _recipe_text(path: Path, repo: str, options: CardOptions) -> str:

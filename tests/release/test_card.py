@@ -203,7 +203,10 @@ def test_kept_records_are_of_one_run(released_run, tmp_path) -> None:
     )
     keep_records(run, cards)
     (kept,) = cards.iterdir()
-    assert [path.name for path in (kept / "analyses").iterdir()] == ["calibration.json"]
+    for again in (False, True):
+        if again:
+            keep_records(kept, cards)
+        assert [path.name for path in (kept / "analyses").iterdir()] == ["calibration.json"]
     shutil.rmtree(run / "analyses")
     keep_records(run, cards)
     assert not list((kept / "analyses").iterdir())
