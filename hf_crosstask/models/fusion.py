@@ -71,13 +71,13 @@ class AdapterFusion(nn.Module):
         self._active = Activity(())
         self.weights = nn.ParameterDict()
         several = [task for task, names in layout.uses.items() if len(names) > 1]
-        joined = {adapter for task in several for adapter in layout.uses[task]}
         if several:
             _check_layers(layers, layout)
+            joined = {adapter for task in several for adapter in layout.uses[task]}
             for number, layer in enumerate(self._layers):
                 layer.lora_variant.update(dict.fromkeys(joined, _FUSIONS[layout.fusion](self, number)))
         for layer in self._layers:
-            layer.lora_variant.update(dict.fromkeys(_with_plain_dropout(layer) - joined, _Alone()))
+            layer.lora_variant.update(dict.fromkeys(_with_plain_dropout(layer), _Alone()))
         if layout.fusion != "sum":
             for task in several:
                 self.weights[_key(task)] = nn.Parameter(torch.zeros(self._size(task)))
@@ -167,7 +167,7 @@ def _check_layers(layers: list[tuple[str, LoraLayer]], layout: AdapterLayout) ->
 
 
 def _with_plain_dropout(layer: LoraLayer) -> set[str]:
-    """The adapters of a layer whose update is the product of two linear layers and has dropout."""
+    """The adapters of a layer that have no variant yet and whose update is two linear layers behind dropout."""
     return {
         name
         for name, down in layer.lora_A.items()
